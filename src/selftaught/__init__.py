@@ -1,0 +1,54 @@
+"""Self-supervised learning in one command: from data without labels to an encoder you can trust."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from selftaught.commands.doctor import doctor
+    from selftaught.commands.embed import embed
+    from selftaught.commands.evaluate import evaluate
+    from selftaught.commands.export import export
+    from selftaught.commands.pretrain import pretrain
+    from selftaught.errors import Stopped, UserError
+    from selftaught.method import Method, ViewBatch
+    from selftaught.pretrained import Pretrained, load
+    from selftaught.train import fit
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Method",
+    "Pretrained",
+    "Stopped",
+    "UserError",
+    "ViewBatch",
+    "doctor",
+    "embed",
+    "evaluate",
+    "export",
+    "fit",
+    "load",
+    "pretrain",
+]
+
+_PLACES = {
+    "Method": "method",
+    "Pretrained": "pretrained",
+    "Stopped": "errors",
+    "UserError": "errors",
+    "ViewBatch": "method",
+    "doctor": "commands.doctor",
+    "embed": "commands.embed",
+    "evaluate": "commands.evaluate",
+    "export": "commands.export",
+    "fit": "train",
+    "load": "pretrained",
+    "pretrain": "commands.pretrain",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for, so that the command line answers at once."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'selftaught' has no attribute {name!r}")
+    return getattr(import_module(f"selftaught.{_PLACES[name]}"), name)

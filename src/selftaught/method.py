@@ -1,0 +1,37 @@
+"""What a method is, and what it is given."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class ViewBatch:
+    """A batch of samples, each seen in one or several random views.
+
+    A method never looks inside a view: only its encoder and the functions that made the views know
+    whether it is a tensor of pixels, a padded batch of tokens or a batch of graphs.
+    """
+
+    views: tuple[Any, ...]  # one entry a view, B samples each
+    index: Tensor  # (B,) the samples' places in their source
+
+
+class Method(nn.Module):
+    """A way to learn an encoder without labels.
+
+    ``forward(batch)`` returns the named terms of the objective, each a scalar; what trains it
+    minimises their sum. What moves without a gradient moves in ``after_step``. What is remembered
+    between batches is a persistent buffer, so that a checkpoint holds it.
+    """
+
+    encoder: Any  #: what is exported: a module with `dim`, the width of its features
+    progress: float = 0.0  #: share of the run that is done, in [0, 1); written by the trainer
+
+    def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
+        """The terms of the objective on one batch, by name."""
+        raise NotImplementedError
+
+    def after_step(self) -> None:
+        """Move what moves without a gradient (teachers); called after each optimiser step."""
