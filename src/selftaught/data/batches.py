@@ -1,0 +1,185 @@
+"""Batches of views, each a pure function of (seed, step).
+
+Any step is reached without the steps before it, by any number of worker processes. Workers read and
+crop; only uint8 pixels and numbers come back from them. What is random is drawn from generators of
+its own: torch's global generator is never touched.
+"""
+
+import functools
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from selftaught import seeds
+from selftaught.data.images import Images, Skipped
+from selftaught.errors import UserError
+from selftaught.method import ViewBatch
+
+
+class Views(Protocol):
+    """How the views of n images are drawn, cropped (in a worker) and finished (in the process)."""
+
+    def draw(self, generator: torch.Generator, n: int) -> Any:
+        """The parameters of n images."""
+        ...
+
+    def crop(self, images: Tensor | Sequence[Tensor], parameters: Any) -> list[Tensor]:
+        """uint8 crops of n images, small enough to hand between processes."""
+        ...
+
+    def apply(self, crops: list[Tensor], parameters: Any) -> tuple[Tensor, ...]:
+        """The finished views of these crops, float."""
+        ...
+
+
+class Batch(NamedTuple):
+    """What a worker hands over; the parameters are drawn again on the other side."""
+
+    used: Tensor  # (B,) the images in it
+    crops: list[Tensor]  # uint8
+    skipped: Skipped
+
+
+@functools.lru_cache(maxsize=2)
+def _order(n: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(n, generator=seeds.generator(seed, "order", epoch))
+
+
+def order(n: int, seed: int, epoch: int) -> Tensor:
+    """The order of n images in one epoch: a permutation (n,)."""
+    return _order(n, seed, epoch).clone()
+
+
+def index(n: int, batch_size: int, seed: int, step: int) -> Tensor:
+    """The images of one step (batch_size,).
+
+    An epoch is n // batch_size full batches of a fresh permutation; what is left over waits for the
+    next epoch's. Raises `UserError` where n does not fill one batch.
+    """
+    if not 1 <= batch_size <= n:
+        raise UserError(f"a batch of {batch_size} does not fit {n} images; choose from 1 to {n}")
+    epoch, place = divmod(step, n // batch_size)
+    return _order(n, seed, epoch)[place * batch_size : (place + 1) * batch_size].clone()
+
+
+def batches(
+    images: Images,
+    views: Views,
+    *,
+    batch_size: int,
+    seed: int,
+    start: int,
+    stop: int,
+    workers: int = 0,
+) -> Iterator[tuple[ViewBatch, Skipped]]:
+    """The batches of steps start to stop - 1, each with the (name, reason) of images skipped.
+
+    The same bit for bit from any start and with any number of workers. An image that stands in for
+    a broken one carries its own index. Raises `UserError`: more in a batch than there are images
+    (at once), no image that can be read, a worker that died.
+    """
+    index(len(images), batch_size, seed, start)
+    steps = _Steps(images, views, batch_size, seed)
+    found = (
+        _parallel(steps, range(start, stop), workers)
+        if workers
+        else map(steps.__getitem__, range(start, stop))
+    )
+    return _finished(steps, found, start)
+
+
+def _finished(
+    steps: "_Steps", found: Iterator[Batch | UserError], start: int
+) -> Iterator[tuple[ViewBatch, Skipped]]:
+    for step, batch in enumerate(found, start):
+        if isinstance(batch, UserError):
+            raise batch
+        views = steps.views.apply(batch.crops, steps.draw(step))
+        yield ViewBatch(views, batch.used), batch.skipped
+
+
+class _Steps(Dataset[Batch | UserError]):
+    """Step -> batch of crops. An error comes back as a value: raised, it would be wrapped."""
+
+    def __init__(self, images: Images, views: Views, batch_size: int, seed: int) -> None:
+        self.images, self.views, self.batch_size, self.seed = images, views, batch_size, seed
+
+    def draw(self, step: int) -> Any:
+        return self.views.draw(seeds.generator(self.seed, "views", step), self.batch_size)
+
+    def __getitem__(self, step: int) -> Batch | UserError:
+        chosen = index(len(self.images), self.batch_size, self.seed, step)
+        try:
+            images, used, skipped = self.images.gather(chosen)
+        except UserError as error:
+            return error
+        return Batch(used, self.views.crop(images, self.draw(step)), skipped)
+
+
+def _parallel(steps: _Steps, wanted: range, workers: int) -> Iterator[Batch | UserError]:
+    loader = DataLoader(
+        steps,
+        batch_size=None,
+        sampler=wanted,
+        num_workers=workers,
+        collate_fn=_same,
+        worker_init_fn=_ignore_signals,
+        generator=torch.Generator(),  # without one it draws from the global generator
+    )
+    with _handler_kept():
+        found = iter(loader)
+    try:
+        yield from found
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
+            raise
+        raise UserError(
+            f"a loader worker died ({error}), perhaps for want of memory; use fewer workers"
+        ) from error
+
+
+def _same(batch: Any) -> Any:
+    """For collate_fn: the default one makes lists of tuples."""
+    return batch
+
+
+def _ignore_signals(_: int) -> None:
+    """For workers: the main process alone decides when to stop, and stops them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@contextmanager
+def _handler_kept() -> Iterator[None]:
+    """Undo the SIGCHLD handler that a DataLoader installs.
+
+    It raises a RuntimeError wherever the main process happens to be, in the middle of a step or of
+    a save. Without it a dead worker is noticed where the next batch is waited for, in seconds.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    if signal.getsignal(signal.SIGCHLD) is not before:
+        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
+
+
+def plain(images: Images, size_views: Views, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every good image once and in order, through views that draw nothing random (Centre).
+
+    Yields the index (n,) and the one view of these images, float (n, ...). Broken images are left
+    out, so that a batch may be smaller; the last one is what remains.
+    """
+    for start in range(0, len(images), batch_size):
+        wanted = torch.arange(start, min(start + batch_size, len(images)))
+        found, used, _ = images.gather(wanted)
+        good = (used == wanted).nonzero().squeeze(1)  # the others stand in for broken ones
+        if not len(good):
+            continue
+        found = found[good] if isinstance(found, Tensor) else [found[i] for i in good.tolist()]
+        parameters = size_views.draw(torch.Generator(), len(good))
+        (x,) = size_views.apply(size_views.crop(found, parameters), parameters)
+        yield wanted[good], x

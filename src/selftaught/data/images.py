@@ -1,0 +1,490 @@
+"""Where images come from: folders, IDX files, NumPy archives and known data sets.
+
+Images and labels are opened by two functions that never meet. Pre-training calls `open_images`
+only; `open_labels` is for evaluation. Labels never enter pre-training.
+"""
+
+import difflib
+import gzip
+import hashlib
+import itertools
+import math
+import os
+import statistics
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from selftaught.data.decode import Broken, decode, size
+from selftaught.errors import UserError
+
+Part = Literal["train", "test"]
+Skipped = list[tuple[str, str]]  # (name, reason) of what could not be read
+
+EXTENSIONS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+)
+SAMPLE = 256  # files of a folder whose headers are read at opening
+
+_DAMAGE = (zipfile.BadZipFile, zlib.error)
+_BY_FLAG: dict[Part, dict[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
+_BY_SPLIT: dict[Part, dict[str, Any]] = {"train": {"split": "train"}, "test": {"split": "test"}}
+_TORCHVISION: dict[str, tuple[str, dict[Part, dict[str, Any]]]] = {
+    "cifar10": ("CIFAR10", _BY_FLAG),
+    "cifar100": ("CIFAR100", _BY_FLAG),
+    "fashionmnist": ("FashionMNIST", _BY_FLAG),
+    "mnist": ("MNIST", _BY_FLAG),
+    "stl10": ("STL10", _BY_SPLIT),
+    "stl10-unlabeled": ("STL10", {"train": {"split": "unlabeled"}}),
+    "svhn": ("SVHN", _BY_SPLIT),
+}
+NAMES = ("digits", *_TORCHVISION)
+
+
+class Images(Protocol):
+    """Numbered images of one data set, uint8, all with the same number of channels."""
+
+    name: str
+    channels: Literal[1, 3]
+    names: Sequence[str]  #: one an image: its path inside the data, or its number
+    sides: int  #: the median shorter side in pixels, of a sample where there are many files
+
+    def __len__(self) -> int: ...
+
+    def read(self, i: int) -> Tensor:
+        """Image i, uint8 (C, H, W); raises `Broken` where it is not a sound image."""
+        ...
+
+    def gather(self, index: Tensor) -> tuple[Tensor | list[Tensor], Tensor, Skipped]:
+        """The images (n, C, H, W), or n of (C, H, W); the index really used (n,); what was skipped.
+
+        A broken image is replaced by the next good one (i + 1, i + 2, ... modulo N): a function of
+        the data alone, so that resumed runs and all workers agree. It is reported each time it is
+        met. Raises `UserError` where no image at all is good.
+        """
+        ...
+
+    def fingerprint(self) -> str:
+        """A short hex string that tells these data from others."""
+        ...
+
+
+class ArrayImages:
+    """Images of one size, held in memory as uint8 (N, C, H, W)."""
+
+    def __init__(self, x: Tensor, name: str) -> None:
+        assert x.dtype == torch.uint8, x.dtype
+        assert x.ndim == 4, x.shape
+        assert x.shape[1] in (1, 3), x.shape
+        self.x = x.contiguous()
+        self.name = name
+        self.channels: Literal[1, 3] = 1 if x.shape[1] == 1 else 3
+        self.names: Sequence[str] = tuple(map(str, range(len(x))))
+        self.sides = min(x.shape[2:])
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def read(self, i: int) -> Tensor:
+        """Image i, uint8 (C, H, W)."""
+        return self.x[i]
+
+    def gather(self, index: Tensor) -> tuple[Tensor, Tensor, Skipped]:
+        """The images (n, C, H, W), the index as it was, and nothing skipped."""
+        return self.x[index], index, []
+
+    def fingerprint(self) -> str:
+        """SHA-256 over shape and pixels, 16 hex digits."""
+        digest = hashlib.sha256(repr(tuple(self.x.shape)).encode())
+        digest.update(self.x.numpy().data)
+        return digest.hexdigest()[:16]
+
+
+class FolderImages:
+    """Image files below a folder, decoded when they are read.
+
+    Where `channels` is not given, it is 1 only if all of a sample of the files have one channel.
+    Raises `UserError` where not one file of the sample has a sound header.
+    """
+
+    def __init__(
+        self, root: Path, files: Sequence[str], channels: Literal[1, 3] | None = None
+    ) -> None:
+        self.root = root
+        self.name = _name(root)
+        self.names: Sequence[str] = files
+        found = self._sample()
+        self.sides = int(statistics.median(min(height, width) for height, width, _ in found))
+        self.channels: Literal[1, 3] = channels or (3 if any(c == 3 for *_, c in found) else 1)
+        self._broken: dict[int, str] = {}
+
+    def _sample(self) -> list[tuple[int, int, int]]:
+        found, reason = [], ""
+        count = min(len(self.names), SAMPLE)
+        for k in range(count):
+            try:
+                found.append(size(self.root / self.names[k * len(self.names) // count]))
+            except Broken as broken:
+                reason = reason or str(broken)
+        if not found:
+            raise UserError(
+                f"none of {count} files looked at in {self.root} is an image "
+                f"({self.names[0]}: {reason}); check the files"
+            )
+        return found
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, i: int) -> Tensor:
+        """Image i, uint8 (C, H, W); raises `Broken`, and remembers it."""
+        if i not in self._broken:
+            try:
+                return decode(self.root / self.names[i], self.channels)
+            except Broken as broken:
+                self._broken[i] = str(broken)
+        raise Broken(self._broken[i])
+
+    def gather(self, index: Tensor) -> tuple[list[Tensor], Tensor, Skipped]:
+        """n images (C, H, W), the index really used (n,), and what was skipped."""
+        images: list[Tensor] = []
+        used: list[int] = []
+        skipped: Skipped = []
+        for i in index.tolist():
+            for j in itertools.chain(range(i, len(self)), range(i)):
+                try:
+                    images.append(self.read(j))
+                except Broken as broken:
+                    skipped.append((self.names[j], str(broken)))
+                else:
+                    used.append(j)
+                    break
+            else:
+                name, reason = skipped[0]
+                raise UserError(
+                    f"none of the {len(self)} files in {self.root} can be read as an image "
+                    f"({name}: {reason}); check the files"
+                )
+        return images, torch.tensor(used, dtype=torch.long), skipped
+
+    def fingerprint(self) -> str:
+        """SHA-256 over paths and file sizes, 16 hex digits.
+
+        Not over contents: reading a million files to start a run would take longer than the run's
+        first epoch. A file changed in place without a change of size goes unseen.
+        """
+        digest = hashlib.sha256()
+        for name in self.names:
+            try:
+                length = os.stat(self.root / name).st_size
+            except OSError:
+                length = -1
+            digest.update(os.fsencode(name) + b"\0%d\0" % length)
+        return digest.hexdigest()[:16]
+
+
+class Labels(NamedTuple):
+    """What evaluation compares with; pre-training never sees it."""
+
+    values: Tensor  # (N,) int64, in the order of the images
+    classes: tuple[str, ...]
+
+
+def open_images(data: str | Path, part: Part = "train") -> Images:
+    """The images of DATA, without labels: they never meet here, `open_labels` is another function.
+
+    DATA is one of
+
+    - a folder of images, at any depth; where all lie below `train/` and `test/` (or `val/`), these
+      are the parts. Hidden files are left out, links are followed, each folder is listed once;
+    - a folder of IDX files as MNIST has them, gzipped or not;
+    - an `.npz` file with `x`, uint8 (N, H, W) or (N, H, W, C), and perhaps `x_test`;
+    - `digits`, scikit-learn's 8x8 digits, which have no test part;
+    - a data set of torchvision by name (see `NAMES`), kept in `$XDG_CACHE_HOME/selftaught`
+      (`~/.cache/selftaught`) and downloaded where there is a network.
+
+    Raises `UserError`: no such data or part, nothing in it, fewer than two images, not understood.
+    """
+    source = _open(data, part)
+    items = source.items(part)
+    if len(items) < 2:
+        raise UserError(f"{data} holds {len(items)} image(s) in its {part} part; give at least 2")
+    if isinstance(items, np.ndarray):
+        x = torch.from_numpy(items)
+        return ArrayImages(x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2), source.name)
+    root = Path(data).expanduser()
+    if part == "train":
+        return FolderImages(root, items)
+    train = FolderImages(root, list(source.items("train")))
+    return FolderImages(root, items, train.channels)
+
+
+def open_labels(data: str | Path, part: Part) -> Labels | None:
+    """The labels in the order of `open_images(data, part)`, or None; for evaluation only.
+
+    In a folder they are the names of the first folders, where every image lies below one and there
+    are two at least; in an `.npz` file `y` and `y_test`, integers or text. Numbered over all parts
+    together, so that a class has one number. Raises `UserError`.
+    """
+    source = _open(data, part)
+    found = {p: source.labels(p) for p in source.parts}
+    values = found[part]
+    if values is None:
+        return None
+    classes = np.unique(np.concatenate([v for v in found.values() if v is not None]))
+    if len(classes) < 2:
+        return None
+    numbers = torch.from_numpy(np.searchsorted(classes, values)).long()
+    return Labels(numbers, tuple(map(str, classes)))
+
+
+def has_part(data: str | Path, part: Part) -> bool:
+    """Whether the data have that part of their own. Raises `UserError` where there are no data."""
+    return part in _source(data).parts
+
+
+def check(images: Images) -> Skipped:
+    """Decode every image and list the broken ones, as (name, reason)."""
+    broken: Skipped = []
+    for i, name in enumerate(images.names):
+        try:
+            images.read(i)
+        except Broken as reason:
+            broken.append((name, str(reason)))
+    return broken
+
+
+class _Source(NamedTuple):
+    """What data hold in each part: pixels (N, H, W[, C]) or paths, and apart from them labels."""
+
+    name: str
+    parts: tuple[Part, ...]
+    items: Callable[[Part], np.ndarray | list[str]]
+    labels: Callable[[Part], np.ndarray | None]
+
+
+def _open(data: str | Path, part: Part) -> _Source:
+    source = _source(data)
+    if part not in source.parts:
+        raise UserError(f"{data} has no {part} part; it has {', '.join(source.parts)}")
+    return source
+
+
+def _source(data: str | Path) -> _Source:
+    path = Path(data).expanduser()
+    if os.path.isdir(path):
+        return _idx(path) if _idx_file(path, "train", "images", 3) else _folder(path)
+    if os.path.isfile(path) and path.suffix == ".npz":
+        return _npz(path)
+    if os.path.exists(path):
+        raise UserError(f"{data} is not understood; give a folder of images, or an .npz file")
+    if str(data) == "digits":
+        return _digits()
+    if str(data) in _TORCHVISION:
+        return _torchvision(str(data))
+    near = difflib.get_close_matches(str(data).lower(), NAMES, n=1)
+    advice = f"did you mean {near[0]}?" if near else f"known names are {', '.join(NAMES)}"
+    raise UserError(f"there is no folder, file or data set {data}; {advice}")
+
+
+def _name(root: Path) -> str:
+    return os.path.basename(os.path.abspath(root))
+
+
+# Folders of images
+
+
+def _folder(root: Path) -> _Source:
+    files = _walk(root)
+    if not files:
+        raise UserError(
+            f"{root} holds no image files ({' '.join(EXTENSIONS)}); unpack archives first"
+        )
+    prefixes = _prefixes(files)
+
+    def below(part: Part) -> list[str]:
+        return [file for file in files if file.startswith(prefixes[part])]
+
+    def labels(part: Part) -> np.ndarray | None:
+        inside = [file.removeprefix(prefixes[part]) for file in below(part)]
+        if not all("/" in file for file in inside):
+            return None
+        return np.array([file.split("/")[0] for file in inside])
+
+    return _Source(_name(root), tuple(prefixes), below, labels)
+
+
+def _prefixes(files: list[str]) -> dict[Part, str]:
+    """Where each part's files begin: `train/`, and `test/` or `val/`; or all are one part."""
+    first = {file.split("/")[0] if "/" in file else "" for file in files}
+    if "train" not in first or not first <= {"train", "test", "val"}:
+        return {"train": ""}
+    test = next((name for name in ("test", "val") if name in first), None)
+    return {"train": "train/", "test": f"{test}/"} if test else {"train": "train/"}
+
+
+def _walk(root: Path) -> list[str]:
+    """Paths of the image files below a folder, relative and sorted; each real folder once."""
+    files: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    waiting = [""]
+    while waiting:
+        folder = waiting.pop()
+        path = os.path.join(root, folder)
+        try:
+            status = os.stat(path)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(path) as entries:
+                found = sorted((e for e in entries if e.name[0] != "."), key=lambda e: e.name)
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be listed ({error.strerror}); mend its permissions or move it away"
+            ) from error
+        for entry in reversed(found):
+            if _is_folder(entry):
+                waiting.append(f"{folder}{entry.name}/")
+            elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
+                files.append(folder + entry.name)
+    return sorted(files)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+# Arrays
+
+
+def _digits() -> _Source:
+    from sklearn.datasets import load_digits
+
+    def pixels(part: Part) -> np.ndarray:
+        x, _ = load_digits(return_X_y=True)  # (1797, 64), 0 to 16
+        return np.rint(np.asarray(x).reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+
+    def labels(part: Part) -> np.ndarray:
+        return np.asarray(load_digits(return_X_y=True)[1])
+
+    return _Source("digits", ("train",), pixels, labels)
+
+
+def _npz(path: Path) -> _Source:
+    def read(key: str) -> np.ndarray | None:
+        try:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+                return arrays.get(key)
+        except (OSError, ValueError, EOFError, TypeError, RuntimeError, *_DAMAGE) as error:
+            raise UserError(
+                f"{path} cannot be read ({error}); save it again by numpy.savez, without objects"
+            ) from error
+
+    def pixels(part: Part) -> np.ndarray:
+        key = "x" if part == "train" else "x_test"
+        x = read(key)
+        if x is None:
+            raise UserError(f"{path} has no array {key}; save it by numpy.savez(path, x=images)")
+        sound = x.ndim == 3 or (x.ndim == 4 and x.shape[3] in (1, 3))
+        if x.dtype != np.uint8 or not sound or not x.size:
+            raise UserError(
+                f"{path}: {key} is {x.dtype} {x.shape}; it has to be uint8 (N, H, W) or "
+                "(N, H, W, C) with C 1 or 3"
+            )
+        return x
+
+    def labels(part: Part) -> np.ndarray | None:
+        key = "y" if part == "train" else "y_test"
+        y = read(key)
+        if y is not None and (y.dtype.kind not in "iuU" or y.shape != (len(pixels(part)),)):
+            raise UserError(
+                f"{path}: {key} is {y.dtype} {y.shape}; it has to be one integer or text an image"
+            )
+        return y
+
+    parts: tuple[Part, ...] = ("train",) if read("x_test") is None else ("train", "test")
+    return _Source(path.stem, parts, pixels, labels)
+
+
+def _idx(root: Path) -> _Source:
+    def pixels(part: Part) -> np.ndarray:
+        file = _idx_file(root, part, "images", 3)
+        assert file is not None
+        return _read_idx(file, 3)
+
+    def labels(part: Part) -> np.ndarray | None:
+        file = _idx_file(root, part, "labels", 1)
+        if file is None:
+            return None
+        values, count = _read_idx(file, 1), len(pixels(part))
+        if len(values) != count:
+            raise UserError(f"{file} has {len(values)} labels for {count} images; fetch it again")
+        return values
+
+    test: tuple[Part, ...] = ("test",) if _idx_file(root, "test", "images", 3) else ()
+    return _Source(_name(root), ("train", *test), pixels, labels)
+
+
+def _idx_file(root: Path, part: Part, what: str, ndim: int) -> Path | None:
+    stem = "train" if part == "train" else "t10k"
+    names = (f"{stem}-{what}{dot}idx{ndim}-ubyte{end}" for dot in "-." for end in ("", ".gz"))
+    return next((root / name for name in names if os.path.isfile(root / name)), None)
+
+
+def _read_idx(path: Path, ndim: int) -> np.ndarray:
+    """The bytes of an IDX file, in its shape (http://yann.lecun.com/exdb/mnist)."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            data = file.read()
+    except (OSError, EOFError, *_DAMAGE) as error:
+        raise UserError(f"{path} is truncated or damaged ({error}); fetch it again") from error
+    start = 4 + 4 * ndim
+    if len(data) < start or data[:4] != bytes((0, 0, 8, ndim)):
+        raise UserError(f"{path} is not an IDX file of bytes in {ndim} dimensions; fetch it again")
+    shape = struct.unpack(f">{ndim}I", data[4:start])
+    if math.prod(shape) != len(data) - start:
+        raise UserError(
+            f"{path} promises {math.prod(shape)} bytes and holds {len(data) - start}; "
+            "fetch it again"
+        )
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy()
+
+
+def _torchvision(name: str) -> _Source:
+    kind, choices = _TORCHVISION[name]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "selftaught"
+
+    def load(part: Part) -> Any:
+        from torchvision import datasets
+
+        try:
+            return getattr(datasets, kind)(root=cache / name, download=True, **choices[part])
+        except (OSError, RuntimeError, *_DAMAGE) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"{name} could not be brought to {cache / name} ({reason}); run once where there "
+                "is a network, or copy that folder from there"
+            ) from error
+
+    def pixels(part: Part) -> np.ndarray:
+        x = np.asarray(load(part).data)
+        return x.transpose(0, 2, 3, 1) if kind in ("STL10", "SVHN") else x
+
+    def labels(part: Part) -> np.ndarray | None:
+        if name == "stl10-unlabeled":
+            return None
+        data = load(part)
+        return np.asarray(data.labels if kind in ("STL10", "SVHN") else data.targets)
+
+    return _Source(name, tuple(choices), pixels, labels)
