@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+import torch
+
+from references.contrastive import numerical_gradient
+from references.masked import mae_loss
+from selftaught.objectives.reconstruction import patch_regression
+
+
+def case():
+    g = torch.Generator().manual_seed(2)
+    patches = torch.randn(3, 9, 12, generator=g, dtype=torch.float64)
+    hidden = torch.stack([torch.randperm(9, generator=g)[:6] for _ in range(3)])
+    prediction = torch.randn(3, 6, 12, generator=g, dtype=torch.float64)
+    target = patches.gather(1, hidden[..., None].expand(-1, -1, 12))
+    return prediction, patches, hidden, target
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_equals_the_reference(normalize):
+    prediction, patches, hidden, target = case()
+    expected = mae_loss(prediction.numpy(), patches.numpy(), hidden.numpy(), normalize)
+    ours = patch_regression(prediction, target, normalize=normalize).item()
+    assert ours == pytest.approx(expected, rel=1e-9)
+
+
+def test_gradient_equals_the_reference():
+    prediction, patches, hidden, target = case()
+    prediction.requires_grad_()
+    patch_regression(prediction, target, normalize=True).backward()
+    slow = numerical_gradient(
+        lambda v: mae_loss(v, patches.numpy(), hidden.numpy(), True), prediction.detach().numpy()
+    )
+    np.testing.assert_allclose(prediction.grad.numpy(), slow, atol=1e-8)
+
+
+def test_a_flat_patch_gives_no_nan():
+    flat = torch.full((1, 2, 4), 0.5)
+    assert torch.isfinite(patch_regression(torch.zeros(1, 2, 4), flat, normalize=True))
