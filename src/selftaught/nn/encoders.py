@@ -1,0 +1,217 @@
+"""Encoders: from a batch of images to one vector each, and to tokens where they have them.
+
+Backbones come from timm by name. Two small ones of our own are made for small images and a
+processor without a GPU. timm is imported where an encoder of it is built, since that takes seconds.
+"""
+
+import difflib
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from selftaught.errors import UserError
+from selftaught.nn.masking import take
+
+OWN = ("resnet-nano", "vit-nano")
+SMALL = 64  # pixels: up to this side an image is too small for a stem that shrinks it
+
+
+class Encoder(nn.Module):
+    """Maps images (B, C, S, S) to features (B, dim)."""
+
+    dim: int
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (B, dim) of images (B, C, S, S)."""
+        raise NotImplementedError
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions around a skip (He et al. 2015, arXiv 1512.03385, figure 2)."""
+
+    def __init__(self, d_in: int, d_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(d_in, d_out, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(d_out)
+        self.conv2 = nn.Conv2d(d_out, d_out, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(d_out)
+        self.skip = nn.Sequential(nn.Conv2d(d_in, d_out, 1, stride, bias=False))
+        self.skip.append(nn.BatchNorm2d(d_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, d_in, H, W) to (B, d_out, H / stride, W / stride)."""
+        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        return F.relu(self.norm2(self.conv2(y)) + self.skip(x), inplace=True)
+
+
+class ResNetNano(Encoder):
+    """A residual net for images of 8 to 64 pixels: a 3x3 stem at full size, then blocks that halve.
+
+    Wide where the image is small, so that most of its arithmetic is in matrices large enough for a
+    processor's matrix unit.
+    """
+
+    def __init__(
+        self, *, channels: int, stem: int = 32, widths: tuple[int, ...] = (64, 128, 256)
+    ) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, stem, 3, 1, 1, bias=False)
+        self.norm = nn.BatchNorm2d(stem)
+        dims = (stem, *widths)
+        self.blocks = nn.Sequential(
+            *(ResidualBlock(a, b, stride=2) for a, b in zip(dims, widths, strict=False))
+        )
+        self.dim = dims[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (B, dim), the mean over places."""
+        x = F.relu(self.norm(self.stem(x)), inplace=True)
+        return self.blocks(x).mean(dim=(2, 3))
+
+
+class Convolutional(Encoder):
+    """A timm network without its classifier, pooled by its own rule."""
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.net = net
+        self.dim = net.num_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (B, dim)."""
+        return self.net(x)
+
+
+class ViT(Encoder):
+    """A timm vision transformer that can leave tokens out.
+
+    Its positions are fixed two-dimensional sines and cosines, as in MAE (arXiv 2111.06377,
+    appendix A.1) and MoCo v3; its feature is the mean of the last layer's normalised patch tokens.
+    """
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.net = net
+        self.dim: int = net.embed_dim
+        self.patch: int = net.patch_embed.patch_size[0]
+        self.grid: int = net.patch_embed.grid_size[0]
+        self.prefix: int = net.num_prefix_tokens
+        position = sine_position(self.dim, self.grid)
+        with torch.no_grad():
+            net.pos_embed.zero_()[:, -len(position) :] = position
+        net.pos_embed.requires_grad_(False)
+        for block in net.blocks:
+            block.attn.fused_attn = self.grid**2 >= FUSED_FROM
+
+    @property
+    def length(self) -> int:
+        """How many patches an image has."""
+        return self.grid**2
+
+    def patches(self, x: Float[Tensor, "n c s s"]) -> Float[Tensor, "n l p"]:
+        """The image's patches as rows of pixels, row by row, each pixel's channels together."""
+        n, c = x.shape[:2]
+        x = x.reshape(n, c, self.grid, self.patch, self.grid, self.patch)
+        return x.permute(0, 2, 4, 3, 5, 1).reshape(n, self.length, -1)
+
+    def tokens(
+        self, x: Float[Tensor, "n c s s"], keep: Int[Tensor, "n k"] | None = None
+    ) -> Float[Tensor, "n k d"]:
+        """The last layer's normalised patch tokens; patches not in ``keep`` are never looked at."""
+        net = self.net
+        position = net.pos_embed[:, -self.length :]
+        tokens = net.patch_embed(x) + position  # (B, L, D)
+        if keep is not None:
+            tokens = take(tokens, keep)
+        prefix = [t for t in (net.cls_token, net.reg_token) if t is not None]
+        tokens = torch.cat([*(t.expand(len(x), -1, -1) for t in prefix), tokens], dim=1)
+        tokens = net.blocks(net.norm_pre(net.pos_drop(tokens)))
+        return net.norm(tokens)[:, self.prefix :]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (B, dim), the mean over patches."""
+        return self.tokens(x).mean(dim=1)
+
+
+FUSED_FROM = 256  # tokens; below, plain attention has the faster backward on a processor
+
+
+def sine_position(dim: int, grid: int) -> Float[Tensor, "l d"]:
+    """Fixed positions of a square grid, row by row: half of the channels for each coordinate.
+
+    Each half is the sines, then the cosines of the coordinate over wavelengths from 2 pi to
+    10,000 * 2 pi, as in MAE's code; the column comes first.
+    """
+    frequency = 10000 ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim / 4))  # (D/4,)
+    row, column = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
+    halves = []
+    for coordinate in (column, row):
+        angle = coordinate.reshape(-1, 1) * frequency  # (L, D/4)
+        halves += [angle.sin(), angle.cos()]
+    return torch.cat(halves, dim=1).float()
+
+
+def transformer(dim: int, depth: int, heads: int, length: int) -> nn.Sequential:
+    """Pre-norm transformer blocks with a final norm, for ``length`` tokens of ``dim`` channels."""
+    from timm.models.vision_transformer import Block
+
+    blocks: list[Any] = [Block(dim, heads, qkv_bias=True) for _ in range(depth)]
+    for block in blocks:
+        block.attn.fused_attn = length >= FUSED_FROM
+    return nn.Sequential(*blocks, nn.LayerNorm(dim, eps=1e-6))
+
+
+def build(name: str, *, channels: int, size: int, patch: int | None = None) -> Encoder:
+    """The encoder of that name for square images of ``size`` pixels.
+
+    Raises UserError for an unknown name, naming the nearest, and for a patch that does not tile
+    the image.
+    """
+    if name == "resnet-nano":
+        return ResNetNano(channels=channels)
+    import timm
+    from timm.models.resnet import ResNet
+    from timm.models.vision_transformer import VisionTransformer
+
+    options: dict[str, Any] = {"in_chans": channels, "num_classes": 0}
+    if name == "vit-nano" or name.startswith(("vit_", "deit")):
+        patch = patch or patch_for(size)
+        if size % patch:
+            fits = [p for p in range(1, size + 1) if size % p == 0 and size // p >= 2]
+            raise UserError(
+                f"patches of {patch} pixels do not tile images of {size}; use --patch with one of "
+                f"{', '.join(map(str, fits))}, or another --size"
+            )
+        options |= {"img_size": size, "patch_size": patch}
+    if name == "vit-nano":
+        shape = {"embed_dim": 192, "depth": 6, "num_heads": 3, "class_token": False}
+        return ViT(VisionTransformer(**options, **shape, global_pool="avg", fc_norm=False))
+    if name not in timm.list_models():
+        near = difflib.get_close_matches(name, [*OWN, *timm.list_models()], n=1, cutoff=0)
+        raise UserError(f"no encoder named {name!r}; did you mean {near[0]!r}?")
+    try:
+        net = timm.create_model(name, **options)
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        raise UserError(f"{name} cannot be built for {channels}x{size}x{size}: {error}") from error
+    if isinstance(net, ResNet) and size <= SMALL:
+        small_stem(net, channels)
+    plain = isinstance(net, VisionTransformer) and isinstance(net.pos_embed, nn.Parameter)
+    return ViT(net) if plain else Convolutional(net)
+
+
+def patch_for(size: int) -> int:
+    """The patch that gives about 7 x 7 tokens, the usual 16 pixels at most."""
+    fits = [p for p in range(1, 17) if size % p == 0]
+    return min(fits, key=lambda p: abs(math.log(size / p / 7)))
+
+
+def small_stem(net: Any, channels: int) -> None:
+    """Look at every pixel of a small image: a 3x3 convolution of stride 1 and no max-pool."""
+    width = net.layer1[0].conv1.in_channels
+    net.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
+    net.bn1 = nn.BatchNorm2d(width)
+    net.maxpool = nn.Identity()
