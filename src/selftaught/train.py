@@ -1,0 +1,109 @@
+"""Training, as a generator that yields after every step."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from selftaught import dist, precision, seeds
+from selftaught.method import Method, ViewBatch
+from selftaught.optim import warmup_cosine
+
+
+class Step(NamedTuple):
+    """What one optimiser step did."""
+
+    number: int  # steps done, counted from 1
+    terms: dict[str, Tensor]  # each a detached scalar; read them where they are logged
+    lr: float  # of the first parameter group
+    samples: int
+    seconds: float  # the whole step
+    waiting: float  # its part spent waiting for the batch
+
+
+class NotFinite(ArithmeticError):
+    """A term or a gradient is NaN or infinite; nothing has moved yet."""
+
+    def __init__(self, name: str, step: int, index: Tensor) -> None:
+        super().__init__(f"{name} is not finite at step {step}")
+        self.name, self.step, self.index = name, step, index
+
+
+def fit(
+    method: Method,
+    batches: Iterator[ViewBatch],
+    optimizer: torch.optim.Optimizer,
+    *,
+    steps: int,
+    start: int = 0,
+    seed: int = 0,
+    schedule: Callable[[float], float] = lambda progress: warmup_cosine(progress, 0.1),
+    dtype: torch.dtype = torch.float32,
+    clip: float = math.inf,
+) -> Iterator[Step]:
+    """Train ``method`` from step ``start`` to ``steps``; the caller logs, saves and stops between.
+
+    ``batches`` begins with the batch of step ``start``. ``schedule`` maps the share of the run that
+    is done to a factor of each group's learning rate. Random numbers inside a step come from
+    (seed, step), so a resumed run draws what the unbroken one would have drawn, and whatever the
+    caller does between two steps changes nothing. ``clip`` bounds the gradient's norm.
+
+    Raises NotFinite before the optimiser or a teacher moves.
+    """
+    device = next(method.parameters()).device
+    cuda = [device] if device.type == "cuda" else []
+    for group in optimizer.param_groups:
+        group.setdefault("initial_lr", group["lr"])
+    for number in range(start, steps):
+        began = time.perf_counter()
+        batch = next(batches)
+        waiting = time.perf_counter() - began
+        method.train()
+        method.progress = number / steps
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * schedule(method.progress)
+        optimizer.zero_grad(set_to_none=True)
+        with _undone_if_not_finite(method), torch.random.fork_rng(cuda):
+            torch.manual_seed(seeds.derive(seed, "step", number))
+            with precision.autocast(device, dtype):
+                terms = method(batch)
+            _require_finite(terms, number, batch)
+            torch.stack(list(terms.values())).sum().backward()
+            dist.average_gradients(method.parameters())
+            norm = torch.nn.utils.clip_grad_norm_(method.parameters(), clip)
+            _require_finite({"the gradient": norm}, number, batch)
+        optimizer.step()
+        method.after_step()
+        yield Step(
+            number=number + 1,
+            terms={name: term.detach() for name, term in terms.items()},
+            lr=optimizer.param_groups[0]["lr"],
+            samples=len(batch.index) * dist.world_size(),
+            seconds=time.perf_counter() - began,
+            waiting=waiting,
+        )
+
+
+@contextmanager
+def _undone_if_not_finite(method: Method) -> Iterator[None]:
+    """Put the buffers back that a forward pass has moved, running statistics and queues."""
+    before = [buffer.clone() for buffer in method.buffers()]
+    try:
+        yield
+    except NotFinite:
+        for buffer, value in zip(method.buffers(), before, strict=True):
+            buffer.copy_(value)
+        raise
+
+
+def _require_finite(values: dict[str, Tensor], step: int, batch: ViewBatch) -> None:
+    """All processes stop together when one of them meets a value that is not finite."""
+    bad = torch.stack([~torch.isfinite(value.detach()) for value in values.values()])
+    bad = dist.total(bad.float()).tolist()
+    for name, wrong in zip(values, bad, strict=True):
+        if wrong:
+            raise NotFinite(name, step, batch.index)

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from references.optim import lars_step
+from references.optim import warmup_cosine as reference
+from selftaught.optim import LARS, groups, warmup_cosine
+
+
+@pytest.mark.parametrize("warmup", [0, 10, 25])
+def test_the_schedule_equals_the_reference(warmup):
+    ours = [warmup_cosine(step / 100, warmup / 100) for step in range(100)]
+    expected = [reference(step, 100, warmup, 1.0) for step in range(100)]
+    np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 1e-2])
+@pytest.mark.parametrize("adapt", [True, False])
+def test_lars_equals_the_reference(weight_decay, adapt):
+    g = torch.Generator().manual_seed(0)
+    p = nn.Parameter(torch.randn(3, 4, generator=g, dtype=torch.float64))
+    decay = weight_decay if adapt else 0.0
+    optimizer = LARS([{"params": [p], "weight_decay": decay, "adapt": adapt}], lr=0.3)
+    weight, velocity = p.detach().numpy().copy(), np.zeros((3, 4))
+    for _ in range(4):
+        p.grad = torch.randn(3, 4, generator=g, dtype=torch.float64)
+        weight, velocity = lars_step(
+            weight,
+            p.grad.numpy(),
+            velocity,
+            learning_rate=0.3,
+            weight_decay=weight_decay,
+            excluded=not adapt,
+        )
+        optimizer.step()
+    np.testing.assert_allclose(p.detach().numpy(), weight, rtol=1e-9)
+
+
+def test_lars_leaves_a_zero_weight_finite():
+    p = nn.Parameter(torch.zeros(2, 2))
+    p.grad = torch.ones(2, 2)
+    LARS([p], lr=0.1).step()
+    assert torch.isfinite(p).all()
+
+
+def test_groups_cover_every_trainable_parameter_once():
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
+    net[2].bias.requires_grad_(False)
+    net.token = nn.Parameter(torch.zeros(1, 1, 4))
+    weights, others = groups(net, weight_decay=0.1)
+    assert {id(p) for p in weights["params"]} == {id(net[0].weight), id(net[2].weight)}
+    assert {id(p) for p in others["params"]} == {
+        id(p) for p in (net[0].bias, net[1].weight, net[1].bias, net.token)
+    }
+    assert weights["weight_decay"] == 0.1
+    assert others["weight_decay"] == 0
