@@ -1,0 +1,78 @@
+"""MAE: see a quarter of the patches, paint the rest."""
+
+import torch
+from torch import Tensor, nn
+
+from selftaught.errors import UserError
+from selftaught.method import Method, ViewBatch
+from selftaught.nn.encoders import Encoder, ViT, sine_position, transformer
+from selftaught.nn.masking import random_split, take
+from selftaught.objectives.reconstruction import patch_regression
+
+
+class MAE(Method):
+    """Masked Autoencoders Are Scalable Vision Learners.
+
+    He et al. 2021, https://arxiv.org/abs/2111.06377, section 3 and appendix A. The encoder sees the
+    kept patches only; a light decoder sees their tokens, and one learned token at every hidden
+    place, and predicts the hidden patches' pixels, each patch normalised. Positions are fixed sines
+    and cosines on both sides.
+
+    Raises UserError for an encoder without tokens and for a ratio that hides or leaves nothing.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        ratio: float = 0.75,
+        dim: int = 512,
+        depth: int = 8,
+        heads: int = 16,
+        normalize_target: bool = True,
+    ) -> None:
+        super().__init__()
+        if not isinstance(encoder, ViT):
+            raise UserError(
+                "mae needs an encoder with tokens: use --encoder vit-nano, or timm's vit_* or deit*"
+            )
+        if not 0 < round(encoder.length * (1 - ratio)) < encoder.length:
+            raise UserError(
+                f"a ratio of {ratio} of {encoder.length} patches hides nothing or leaves nothing; "
+                "use --ratio 0.75 or smaller patches"
+            )
+        self.encoder: ViT = encoder
+        self.widen = nn.Linear(encoder.dim, dim)
+        self.mask = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
+        self.position = nn.Buffer(sine_position(dim, encoder.grid)[None])  # (1, L, dim)
+        self.decoder = transformer(dim, depth, heads, encoder.length)
+        channels = encoder.net.patch_embed.proj.in_channels
+        self.pixels = nn.Linear(dim, encoder.patch**2 * channels)
+        self.ratio = ratio
+        self.normalize_target = normalize_target
+        self.apply(initialize)
+        nn.init.xavier_uniform_(encoder.net.patch_embed.proj.weight.flatten(1))
+
+    def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
+        """``reconstruction`` of the hidden patches' pixels."""
+        (x,) = batch.views
+        patches = self.encoder.patches(x)  # (B, L, P)
+        n, length = patches.shape[:2]
+        kept, hidden = random_split(n, length, self.ratio, x.device)  # (B, K), (B, L-K)
+        seen = self.widen(self.encoder.tokens(x, kept))  # (B, K, D)
+        blank = self.mask.expand(n, hidden.shape[1], -1)  # (B, L-K, D)
+        order = torch.cat([kept, hidden], dim=1)  # (B, L)
+        position = take(self.position.expand(n, -1, -1), order)
+        tokens = torch.cat([seen, blank.to(seen.dtype)], dim=1) + position
+        prediction = self.pixels(self.decoder(tokens)[:, kept.shape[1] :])  # (B, L-K, P)
+        target = take(patches, hidden)
+        loss = patch_regression(prediction, target, normalize=self.normalize_target)
+        return {"reconstruction": loss}
+
+
+def initialize(module: nn.Module) -> None:
+    """Xavier-uniform linear layers, biases at zero, as in the authors' code."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,33 @@
+"""SimCLR: agree on two views of one image against all other images of the batch."""
+
+from torch import Tensor
+
+from selftaught import dist
+from selftaught.method import Method, ViewBatch
+from selftaught.nn.encoders import Encoder
+from selftaught.nn.heads import mlp
+from selftaught.objectives.contrastive import nt_xent
+
+
+class SimCLR(Method):
+    """A Simple Framework for Contrastive Learning of Visual Representations.
+
+    Chen, Kornblith, Norouzi, Hinton 2020, https://arxiv.org/abs/2002.05709, algorithm 1. The
+    projection head has one hidden layer with batch norm, as in the authors' code; its output is
+    not normalised by another batch norm.
+
+    Needs a large batch: its other images are the negatives.
+    """
+
+    def __init__(
+        self, encoder: Encoder, *, hidden: int = 2048, dim: int = 128, temperature: float = 0.5
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.projector = mlp(encoder.dim, hidden, dim)
+        self.temperature = temperature
+
+    def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
+        """``nt_xent`` of the two views, over the global batch."""
+        z1, z2 = (dist.gather(self.projector(self.encoder(x))) for x in batch.views)
+        return {"nt_xent": nt_xent(z1, z2, self.temperature)}

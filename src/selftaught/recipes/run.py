@@ -1,0 +1,32 @@
+"""What a recipe is given and what it returns."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from selftaught.method import Method
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What a recipe may know of the data: never a name, never a label."""
+
+    channels: int  # 1 or 3
+    size: int  # side in pixels that encoders see
+    count: int  # images
+    mean: tuple[float, ...]  # of each channel, in [0, 1]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that training needs: the method with its views, optimiser and schedule."""
+
+    method: Method
+    views: Any  # draw, crop and apply, as in `selftaught.views.image.Views`
+    optimizer: torch.optim.Optimizer
+    batch_size: int
+    epochs: float  # the budget when the caller names none
+    warmup: float  # share of the run in which the learning rate rises
+    clip: float = float("inf")  # bound of the gradient's norm
