@@ -1,0 +1,249 @@
+"""The command line: thin, every command is a function in `selftaught.commands`."""
+
+import contextlib
+import dataclasses
+import inspect
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional, arg
+
+from selftaught import recipes
+from selftaught.errors import Stopped, UserError
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code: 0, 2 where the user must act, 128 + signal where stopped."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if argv[:1] == ["pretrain"] and len(argv) > 1 and not argv[1].startswith("-"):
+            _pretrain(argv[1], argv[2:])
+        else:
+            _parse(COMMANDS, argv)
+    except UserError as error:
+        print(f"selftaught: {error}", file=sys.stderr)
+        return 2
+    except Stopped as stopped:
+        print(f"selftaught: {stopped}", file=sys.stderr)
+        return 128 + stopped.signal
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+# The commands
+
+
+def methods(name: Positional[str | None] = None, *, json: bool = False) -> None:
+    """List the methods: name, family, modality, paper, year, what the defaults were measured on.
+
+    Args:
+        name: only this one.
+        json: print JSON.
+    """
+    from selftaught.commands.methods import show
+
+    show(name, as_json=json)
+
+
+def pretrain(method: Positional[str], data: Positional[str]) -> None:
+    """Train an encoder on data without labels; `selftaught pretrain METHOD --help` has the options.
+
+    Args:
+        method: a name that `selftaught methods` lists, or package.module:function.
+        data: a folder of images or of IDX files, an .npz file, digits, or a torchvision name.
+    """
+
+
+def evaluate(
+    run: Positional[Path],
+    *,
+    data: str,
+    test: str | None = None,
+    protocols: str = "knn,logreg",
+    device: Device = "auto",
+    json: bool = False,
+) -> None:
+    """Accuracy of an encoder on labelled images, beside random weights and raw pixels.
+
+    Args:
+        run: folder of a run, or of an exported encoder.
+        data: labelled images.
+        test: labelled images to test on; without it, the data's own test part or a held-out fifth.
+        protocols: which, with commas: knn/20, knn/200, logreg; knn means both.
+        device: where features are computed.
+        json: print JSON.
+    """
+    from rich.console import Console
+
+    from selftaught.commands.evaluate import evaluate
+    from selftaught.report import table
+
+    found = evaluate(run, data, test=test, protocols=protocols.split(","), device=device)
+    _json(found) if json else table.show(found, Console())
+
+
+def embed(
+    run: Positional[Path], data: Positional[str], *, out: Path, device: Device = "auto"
+) -> None:
+    """Write the features of every image to a file.
+
+    Args:
+        run: folder of a run, or of an exported encoder.
+        data: images.
+        out: a new .parquet or .npy file.
+        device: where features are computed.
+    """
+    from selftaught.commands.embed import embed
+
+    names, found = embed(run, data, out=out, device=device)
+    print(f"{len(names)} x {found.shape[1]} features in {out}")
+
+
+def export(run: Positional[Path], *, out: Path) -> None:
+    """Write the encoder as safetensors, with a JSON card and a snippet that loads it.
+
+    Args:
+        run: folder of a finished run.
+        out: a new folder.
+    """
+    from selftaught.commands.export import export
+
+    export(run, out=out)
+    print(f"the encoder is in {out}; python {out / 'load.py'} loads it")
+
+
+def doctor(
+    data: Positional[str],
+    *,
+    encoder: str | None = None,
+    size: int | None = None,
+    method: str = "simclr",
+    device: Device = "auto",
+    json: bool = False,
+) -> None:
+    """Look at the data before any run: what is in them, what is broken, what a step costs.
+
+    Args:
+        data: images.
+        encoder: the encoder to time; the method's default without it.
+        size: side in pixels that the encoder sees.
+        method: the method to time.
+        device: where to time it.
+        json: print JSON.
+    """
+    from selftaught.commands.doctor import doctor
+
+    found = doctor(data, encoder=encoder, size=size, method=method, device=device, quiet=json)
+    if json:
+        _json(found)
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    f.__name__: f for f in (methods, pretrain, evaluate, embed, export, doctor)
+}
+
+
+# Pre-training, whose options are the recipe's signature
+
+
+@dataclasses.dataclass
+class _Common:
+    """What every run has."""
+
+    data: Positional[str]
+    """A folder of images or of IDX files, an .npz file, digits, or a torchvision name."""
+    out: Path
+    """A new folder for the run."""
+    steps: int | None = None
+    """Train for so many steps."""
+    minutes: float | None = None
+    """Train for so many minutes: speed is measured first, and the run planned to end in time."""
+    size: int | None = None
+    """Side in pixels that the encoder sees; without it, the images' own up to 64 (GPU: 224)."""
+    seed: int | None = None
+    """Of everything random; without it 0."""
+    workers: int = 0
+    """Processes that read images; the batches are the same with any number."""
+    device: Device = "auto"
+    """Where to train."""
+    precision: Precision = "auto"
+    """Of the forward passes; auto is bfloat16 where the hardware has it."""
+    resume: bool = False
+    """Go on with the run in --out, bit for bit, with the settings it began with."""
+    evaluate: Literal["auto", "off"] = "auto"
+    """Evaluate at the end where the data have labels."""
+
+
+def _pretrain(method: str, argv: list[str]) -> None:
+    recipe = recipes.find(method)
+    values = vars(_parse(_options(recipe), argv, prog=f"selftaught pretrain {method}"))
+    common = {f.name: values.pop(f.name) for f in dataclasses.fields(_Common)}
+    defaults = {p.name: p.default for p in _own(recipe)}
+    given = {name: value for name, value in values.items() if value != defaults[name]}
+    from selftaught.commands.pretrain import pretrain
+
+    pretrain(method, **common, **given)
+
+
+def _own(recipe: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The recipe's own parameters: all but the first, which describes the data."""
+    return list(inspect.signature(recipe).parameters.values())[1:]
+
+
+def _options(recipe: Callable[..., Any]) -> type:
+    """What every run has and, with their meaning from the docstring, the recipe's parameters."""
+    text = inspect.getdoc(recipe) or ""
+    meaning = dict(re.findall(r"^ {4}(\w+): (.+)$", text, flags=re.MULTILINE))
+    fields = [
+        (p.name, Annotated[p.annotation, arg(help=meaning.get(p.name, ""))], p.default)
+        for p in _own(recipe)
+    ]
+    options = dataclasses.make_dataclass("Options", fields, bases=(_Common,))
+    options.__doc__ = text.split("\n")[0]
+    return options
+
+
+def _parse(what: Any, argv: list[str], prog: str = "selftaught") -> Any:
+    """What tyro makes of the arguments; its box of an error becomes one line.
+
+    Raises UserError.
+    """
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            if isinstance(what, dict):
+                return tyro.extras.subcommand_cli_from_dict(
+                    what, args=argv or ["--help"], prog=prog, description=DESCRIPTION
+                )
+            return tyro.cli(what, args=argv, prog=prog)
+    except SystemExit as ended:
+        if ended.code:
+            raise UserError(_one_line(complaint.getvalue())) from None
+        raise
+
+
+DESCRIPTION = "Self-supervised learning: from data without labels to an encoder you can trust."
+
+
+def _one_line(box: str) -> str:
+    """The words of tyro's boxed message."""
+    lines = [line.strip(" │╭╮╰╯─") for line in box.splitlines()]
+    return " ".join(line for line in lines if line)
+
+
+def _json(found: Any) -> None:
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""What is in the data, what is broken and what a step costs, before any run."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from selftaught import precision, pretrained
+from selftaught.commands import settings
+from selftaught.data.batches import batches
+from selftaught.data.images import check, open_images, open_labels
+from selftaught.method import ViewBatch
+from selftaught.recipes import find
+from selftaught.report.live import clock
+from selftaught.train import fit
+
+STEPS = 4  # timed, after one to warm up
+
+
+def doctor(
+    data: str | Path,
+    *,
+    encoder: str | None = None,
+    size: int | None = None,
+    method: str = "simclr",
+    device: str = "auto",
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Look at the data and time a few steps; nothing is written.
+
+    Returns counts, the broken files with their reasons, seconds a step and a time estimate for the
+    method's default budget. Raises UserError where the data cannot be used at all.
+    """
+    console = Console(quiet=quiet)
+    images = open_images(data)
+    place = settings.device_of(device)
+    labels = open_labels(data, "train")
+    broken = check(images)
+    pixels = settings.pixels_of(images, size or settings.size_for(images, place))
+    console.print(
+        f"{images.name}: {len(images):,} images, {pixels.channels} "
+        f"channel{'s' if pixels.channels > 1 else ''}, median shorter side {images.sides} px, "
+        f"used at {pixels.size} px\n"
+        + (f"{len(labels.classes)} classes, for evaluation only" if labels else "no labels: fine")
+        + f"\n{len(broken)} broken",
+        highlight=False,
+    )
+    for name, reason in broken:
+        console.print(f"  {name}: {reason}", highlight=False, markup=False, soft_wrap=True)
+    cost = _time(images, pixels, method, encoder, place)
+    console.print(
+        f"{method} with {cost['encoder']}, batch {cost['batch_size']}, {cost['precision']} on "
+        f"{place}: {cost['seconds_per_step']:.2f} s a step, {cost['samples_per_second']:.0f} "
+        f"samples/s\none epoch {clock(cost['seconds_per_epoch'])}, the default "
+        f"{cost['epochs']:g} epochs {clock(cost['seconds_per_epoch'] * cost['epochs'])}",
+        highlight=False,
+    )
+    return {
+        "images": len(images),
+        "channels": pixels.channels,
+        "median_side": images.sides,
+        "size": pixels.size,
+        "classes": list(labels.classes) if labels else None,
+        "broken": broken,
+        **cost,
+    }
+
+
+def _time(
+    images: Any, pixels: Any, method: str, encoder: str | None, place: torch.device
+) -> dict[str, Any]:
+    own = settings.arguments(find(method), {} if encoder is None else {"encoder": encoder})
+    own["batch_size"] = settings.batch_size_for(None, own["batch_size"], len(images))
+    run = pretrained.rebuild(method, pixels, own, seed=0)
+    run.method.to(device=place, memory_format=torch.channels_last)  # pyright: ignore
+    found = batches(images, run.views, batch_size=run.batch_size, seed=0, start=0, stop=STEPS + 1)
+    dtype = precision.choose("auto", place)
+    began = time.perf_counter()
+    on_device = (ViewBatch(tuple(x.to(place) for x in b.views), b.index) for b, _ in found)
+    for step in fit(run.method, on_device, run.optimizer, steps=STEPS + 1, dtype=dtype):
+        if step.number == 1:
+            began = time.perf_counter()
+    seconds = (time.perf_counter() - began) / STEPS
+    return {
+        "encoder": own.get("encoder"),
+        "batch_size": run.batch_size,
+        "precision": str(dtype).removeprefix("torch."),
+        "seconds_per_step": seconds,
+        "samples_per_second": run.batch_size / seconds,
+        "seconds_per_epoch": seconds * (len(images) // run.batch_size),
+        "epochs": run.epochs,
+    }

@@ -1,0 +1,315 @@
+"""One run: what it trains, its plan, its steps and its state on disk."""
+
+import copy
+import itertools
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from selftaught import checkpoint, precision, pretrained, recipes
+from selftaught.commands import settings
+from selftaught.commands.stop import Stop
+from selftaught.data.batches import batches
+from selftaught.data.images import Skipped, open_images
+from selftaught.errors import Stopped, UserError
+from selftaught.method import ViewBatch
+from selftaught.nn.encoders import ViT
+from selftaught.optim import warmup_cosine
+from selftaught.protocols.spectrum import Spectrum
+from selftaught.recipes.run import Run
+from selftaught.report.live import Progress, clock
+from selftaught.runfolder import RunFolder
+from selftaught.train import NotFinite, Step, fit
+
+RECORDS = 1000  # lines of metrics.jsonl, about
+PROBES = 20  # times that the label-free signals are taken
+PROBED = 2048  # images they are taken on, or twice the feature's width
+SAVE_EVERY = 300.0  # seconds between checkpoints
+MARGIN = 0.97  # share of --minutes that is planned for
+BROKEN = 0.01  # share of broken files above which a run stops; one file is always forgiven
+
+
+class Job:
+    """One run: its folder, its data and what it trains."""
+
+    def __init__(
+        self, folder: RunFolder, call: dict[str, Any], device: torch.device, console: Console
+    ) -> None:
+        self.folder, self.device, self.console = folder, device, console
+        self.images = open_images(call["data"])
+        self.call = self._resolve(call)
+        self.dtype = precision.choose(self.call["precision"], device)
+        self.pixels = settings.pixels_of(self.images, self.call["size"])
+        self.run = self._build()
+        self.probe = self._probe()
+        self.description = self._describe()
+        self._announce()
+
+    def _resolve(self, call: dict[str, Any]) -> dict[str, Any]:
+        recipe = recipes.find(call["method"])
+        given = call["arguments"]
+        own = settings.arguments(recipe, given)
+        own["batch_size"] = settings.batch_size_for(
+            given.get("batch_size"), own["batch_size"], len(self.images)
+        )
+        if sum(
+            x is not None for x in (call["steps"], call["minutes"], given.get("epochs"))
+        ) > 1 and (not self.folder.begun()):
+            raise UserError("more than one budget; give one of --epochs, --steps and --minutes")
+        return call | {
+            "arguments": own,
+            "size": call["size"] or settings.size_for(self.images, self.device),
+            "seed": call["seed"] or 0,
+            "precision": call["precision"] or "auto",
+        }
+
+    def _build(self) -> Run:
+        name, own, seed = self.call["method"], self.call["arguments"], self.call["seed"]
+        run = pretrained.rebuild(name, self.pixels, own, seed)
+        run.method.to(device=self.device, memory_format=torch.channels_last)  # pyright: ignore
+        return run
+
+    def _probe(self) -> list[torch.Tensor]:
+        """The images that the label-free signals are taken on: an even sample, preprocessed."""
+        count = min(len(self.images), max(PROBED, 2 * self.run.method.encoder.dim))
+        index = torch.arange(count) * len(self.images) // count
+        found, _, _ = self.images.gather(index)
+        views = pretrained.plain_views(self.pixels)
+        parameters = views.draw(torch.Generator(), count)
+        return list(views.apply(views.crop(found, parameters), parameters)[0].split(256))
+
+    def _describe(self) -> dict[str, Any]:
+        data = {
+            "name": self.images.name,
+            "fingerprint": self.images.fingerprint(),
+            **asdict(self.pixels),
+        }
+        if self.folder.begun():
+            before = self.folder.describe()
+            if before["data"]["fingerprint"] != data["fingerprint"]:
+                raise UserError(
+                    f"the data are not those of the run ({before['data']['count']} images then, "
+                    f"{len(self.images)} now); give the same data, or another folder to --out"
+                )
+            return before
+        return {
+            "call": self.call,
+            "data": data,
+            "environment": settings.environment(self.device),
+        }
+
+    def _announce(self) -> None:
+        run, p = self.run, self.pixels
+        trained = pretrained.parameter_count([run.method]) / 1e6
+        how = f"{str(self.dtype).removeprefix('torch.')} on {self.device}, channels last"
+        if isinstance(run.method.encoder, ViT):
+            fused = run.method.encoder.net.blocks[0].attn.fused_attn
+            how += f", {'fused' if fused else 'plain'} attention"
+        self.console.print(
+            f"{self.call['method']} on {self.images.name}: {p.count:,} images, "
+            f"{p.channels} x {p.size} x {p.size}\n"
+            f"encoder {self.call['arguments'].get('encoder')}, {run.method.encoder.dim} features; "
+            f"{trained:.1f} M trained parameters; batch {run.batch_size}\n"
+            f"{how}, {torch.get_num_threads()} threads",
+            highlight=False,
+        )
+
+    # Training
+
+    def train(self, workers: int) -> None:
+        """Train to the end of the budget, or until a signal."""
+        with Stop() as stop:
+            start = self._restore()
+            steps = self._plan(workers, start)
+            every = max(1, math.ceil(steps / RECORDS))
+            probes = {round(steps * k / PROBES) for k in range(1, PROBES + 1)}
+            log = Log(self.run.batch_size)
+            saved = time.monotonic()
+            signals = self.signals()
+            with Progress(steps, self.console) as progress:
+                for step in self._fit(workers, start, steps, self.run):
+                    log.add(step)
+                    probed = step.number in probes
+                    if probed:
+                        signals = self.signals()
+                    if probed or step.number % every == 0 or step.number == steps:
+                        record = log.record(step, signals if probed else None)
+                        self.folder.log(record)
+                        progress.show(record, signals)
+                    if stop.signal or time.monotonic() - saved > SAVE_EVERY or step.number == steps:
+                        self._save(step.number)
+                        saved = time.monotonic()
+                    if stop.signal and step.number < steps:
+                        raise Stopped(
+                            stop.signal,
+                            f"stopped at step {step.number} of {steps} and saved; go on with "
+                            f"--resume",
+                        )
+
+    def _fit(self, workers: int, start: int, steps: int, run: Run) -> Iterator[Step]:
+        found = batches(
+            self.images,
+            run.views,
+            batch_size=run.batch_size,
+            seed=self.call["seed"],
+            start=start,
+            stop=steps,
+            workers=workers,
+        )
+        try:
+            yield from fit(
+                run.method,
+                self._on_device(found),
+                run.optimizer,
+                steps=steps,
+                start=start,
+                seed=self.call["seed"],
+                schedule=lambda progress: warmup_cosine(progress, run.warmup),
+                dtype=self.dtype,
+                clip=run.clip,
+            )
+        except NotFinite as error:
+            raise self._explain(error) from error
+
+    def _on_device(self, found: Iterator[tuple[ViewBatch, Skipped]]) -> Iterator[ViewBatch]:
+        """Batches where the method is, broken files counted on the way."""
+        for batch, skipped in found:
+            if skipped:
+                self._count(skipped)
+            views = tuple(
+                x.to(device=self.device, memory_format=torch.channels_last, non_blocking=True)
+                for x in batch.views
+            )
+            yield ViewBatch(views, batch.index)
+
+    def _count(self, skipped: Skipped) -> None:
+        broken = self.folder.skip(skipped)
+        if broken > max(1, BROKEN * len(self.images)):
+            name, reason = skipped[-1]
+            raise UserError(
+                f"{broken} of {len(self.images)} files are broken, more than 1 %, {name} the last "
+                f"({reason}); {self.folder.path / 'skipped.txt'} lists them; mend or remove them"
+            )
+
+    def _explain(self, error: NotFinite) -> UserError:
+        self._save(error.step)
+        names = [self.images.names[i] for i in error.index.tolist()]
+        place = self.folder.path / "not-finite.json"
+        found = {"what": error.name, "step": error.step, "seed": self.call["seed"], "batch": names}
+        checkpoint.write_atomic(place, json.dumps(found, indent=2).encode())
+        return UserError(
+            f"{error.name} is not finite at step {error.step}; nothing has moved, the state before "
+            f"it is saved and {place} names the batch; try a lower --lr or --precision float32"
+        )
+
+    def _plan(self, workers: int, start: int) -> int:
+        """How many steps the budget is; decided once, then kept in run.json."""
+        if "steps" in self.description:
+            return self.description["steps"]
+        steps, minutes = self.call["steps"], self.call["minutes"]
+        if minutes is not None:
+            steps = self._measure(minutes * 60, workers)
+        elif steps is None:
+            steps = round(self.run.epochs * (len(self.images) // self.run.batch_size))
+        if steps < 1:
+            raise UserError(
+                f"a budget of {steps} steps; give more to --epochs, --steps or --minutes"
+            )
+        self.description["steps"] = steps
+        self.folder.write(self.description)
+        self._save(0)
+        epochs = steps * self.run.batch_size / len(self.images)
+        self.console.print(f"{steps} steps, {epochs:.1f} epochs", highlight=False)
+        return steps
+
+    def _measure(self, seconds: float, workers: int) -> int:
+        """Steps that fit into so many seconds, by the speed of a copy that is thrown away."""
+        began = time.perf_counter()
+        trial = copy.deepcopy(self.run)
+        found = self._fit(workers, 0, 10**6, trial)
+        warm = next(found)
+        patience = min(20.0, 0.05 * seconds)
+        times = []
+        for step in itertools.islice(found, 200):
+            times.append(step.seconds)
+            if sum(times) > patience and len(times) >= 3:
+                break
+        found.close()  # pyright: ignore
+        probed = time.perf_counter()
+        self.signals()
+        probes = (PROBES + 1) * (time.perf_counter() - probed)
+        left = MARGIN * (seconds - (time.perf_counter() - began)) - probes
+        speed = sum(times) / len(times)
+        self.console.print(
+            f"{warm.samples / speed:.0f} samples/s: {clock(seconds)} are enough for "
+            f"{max(0, int(left / speed))} steps",
+            highlight=False,
+        )
+        return max(1, int(left / speed))
+
+    @torch.no_grad()
+    def signals(self) -> dict[str, Any]:
+        """The label-free signals of the encoder as it is now; training is not disturbed."""
+        encoder = self.run.method.encoder
+        encoder.eval()
+        spectrum = Spectrum(encoder.dim, self.device)
+        for x in self.probe:
+            x = x.to(device=self.device, memory_format=torch.channels_last)
+            with precision.autocast(self.device, self.dtype):
+                spectrum.add(encoder(x).float())
+        found = spectrum.signals()
+        return found._asdict()
+
+    # State
+
+    def _save(self, step: int) -> None:
+        state = {
+            "method": self.run.method.state_dict(),
+            "optimizer": self.run.optimizer.state_dict(),
+        }
+        checkpoint.save(self.folder.checkpoints, step, state)
+
+    def _restore(self) -> int:
+        """Put the newest checkpoint back; the step it was saved at."""
+        found = checkpoint.latest(self.folder.checkpoints)
+        if found is None:
+            return 0
+        step, state = found
+        self.run.method.load_state_dict(state["method"])
+        self.run.optimizer.load_state_dict(state["optimizer"])
+        self.folder.rewind(step)
+        self.console.print(f"going on from step {step}", highlight=False)
+        return step
+
+
+class Log:
+    """Turns steps into records; speed and waiting are those since the last record."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.samples, self.seconds, self.waiting = 0, 0.0, 0.0
+
+    def add(self, step: Step) -> None:
+        """Count a step in."""
+        self.samples += step.samples
+        self.seconds += step.seconds
+        self.waiting += step.waiting
+
+    def record(self, step: Step, signals: dict[str, Any] | None) -> dict[str, Any]:
+        """What ``metrics.jsonl`` says of the steps since the last record."""
+        record = {
+            "step": step.number,
+            "samples_per_second": round(self.samples / self.seconds, 1),
+            "waiting": round(self.waiting / self.seconds, 4),
+            "lr": step.lr,
+            "terms": {name: term.item() for name, term in step.terms.items()},
+            "batch_size": self.batch_size,
+        }
+        self.__init__(self.batch_size)
+        return record if signals is None else record | {"signals": signals}

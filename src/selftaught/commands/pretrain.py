@@ -1,0 +1,142 @@
+"""The main job: from images without labels to an encoder, and a number that says how good it is."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from selftaught import checkpoint, pretrained
+from selftaught.commands.evaluate import evaluate as evaluate_run
+from selftaught.commands.job import Job
+from selftaught.commands.settings import device_of
+from selftaught.data.images import open_labels
+from selftaught.errors import UserError
+from selftaught.report import curves, table
+from selftaught.runfolder import RunFolder
+
+
+def pretrain(
+    method: str,
+    data: str | Path,
+    *,
+    out: str | Path,
+    steps: int | None = None,
+    minutes: float | None = None,
+    size: int | None = None,
+    seed: int | None = None,
+    workers: int = 0,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    resume: bool = False,
+    evaluate: Literal["auto", "off"] = "auto",
+    quiet: bool = False,
+    **parameters: Any,
+) -> dict[str, Any]:
+    """Train an encoder on images without labels.
+
+    ``method`` is a recipe's name or ``package.module:function``; ``parameters`` are the recipe's
+    own. The budget is ``epochs`` (a parameter of every recipe), ``steps`` or ``minutes``.
+    ``resume`` goes on where the run in ``out`` was stopped, bit for bit, with the settings it
+    began with; it begins the run where there is none.
+
+    Returns what ``run.json`` says: the call, the data, the environment, the label-free signals
+    and, where the data have labels, the evaluation. Raises UserError for what the user can mend,
+    and Stopped after SIGINT or SIGTERM.
+    """
+    console = Console(quiet=quiet)
+    asked = {
+        "method": method,
+        "data": str(data),
+        "steps": steps,
+        "minutes": minutes,
+        "size": size,
+        "seed": seed,
+        "precision": None if precision == "auto" else precision,
+        "arguments": parameters,
+    }
+    folder = RunFolder(out)
+    folder.check(resume=resume)
+    if folder.begun():
+        asked = _as_begun(asked, folder.describe()["call"])
+    job = Job(folder, asked, device_of(device), console)
+    with checkpoint.lock(folder.path):
+        if job.description.get("finished"):
+            console.print(f"{folder.path} is finished; nothing to train", highlight=False)
+        else:
+            job.train(workers)
+            _finish(job)
+        _evaluate(job, evaluate)
+    _conclude(job.description, folder, console)
+    return job.description
+
+
+def _as_begun(asked: dict[str, Any], begun: dict[str, Any]) -> dict[str, Any]:
+    """The settings a run began with; UserError where others were asked for."""
+    given = {k: v for k, v in asked.items() if v is not None and k != "arguments"}
+    own = {f"{k} (of the method)": v for k, v in asked["arguments"].items()}
+    before = begun | {f"{k} (of the method)": v for k, v in begun["arguments"].items()}
+    differ = [
+        f"{name} was {before.get(name)}, not {value}"
+        for name, value in (given | own).items()
+        if before.get(name) != value
+    ]
+    if differ:
+        raise UserError(
+            f"the run has other settings: {'; '.join(differ)}; resume with the same, or give "
+            "another folder to --out"
+        )
+    return begun
+
+
+def _finish(job: Job) -> None:
+    """Write the encoder, the picture and the end of run.json."""
+    signals = job.signals()
+    card = {
+        "format": 1,
+        "recipe": job.call["method"],
+        "arguments": job.call["arguments"],
+        "seed": job.call["seed"],
+        "pixels": asdict(job.pixels),
+        "feature": "forward(x) in eval mode",
+        "data": job.description["data"],
+        "steps": job.description["steps"],
+        "signals": signals,
+    }
+    pretrained.write(job.folder.path, job.run.method.encoder, card)
+    title = f"{job.call['method']} on {job.images.name}"
+    curves.draw(job.folder.metrics(), job.folder.path / "curves.png", title)
+    job.description |= {"signals": signals, "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+    job.folder.write(job.description)
+
+
+def _evaluate(job: Job, when: str) -> None:
+    """Add the table to run.json where the data have labels; training is over by now."""
+    if when == "off" or "evaluation" in job.description:
+        return
+    if open_labels(job.call["data"], "train") is not None:
+        found = evaluate_run(job.folder.path, job.call["data"], device=str(job.device))
+        job.description["evaluation"] = found
+        job.folder.write(job.description)
+
+
+def _conclude(description: dict[str, Any], folder: RunFolder, console: Console) -> None:
+    """Print how good the encoder is and how to load it."""
+    signals = description["signals"]
+    rank = signals["effective_rank"]
+    console.print(
+        f"effective rank {'unknown (too few images)' if rank is None else format(rank, '.1f')} of "
+        f"{signals['dim']}, feature std {signals['feature_std']:.2f} (1: spread evenly, 0: "
+        f"collapsed), on {signals['n']} images",
+        highlight=False,
+    )
+    if "evaluation" in description:
+        table.show(description["evaluation"], console)
+    console.print(
+        f"\nimport selftaught\n\nencoder = selftaught.load({str(folder.path)!r})\n"
+        "features = encoder(encoder.preprocess(images))  # paths, PIL images or uint8 arrays",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )

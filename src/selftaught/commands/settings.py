@@ -1,0 +1,110 @@
+"""From what the user asked for to what a run will do; each choice made here is printed."""
+
+import difflib
+import inspect
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from selftaught import precision
+from selftaught.data.images import Images
+from selftaught.errors import UserError
+from selftaught.recipes.run import Pixels
+from selftaught.views.image import Centre, View, Views
+
+SAMPLE = 2048  # images that the normalisation is measured on
+LARGEST = {"cpu": 64, "cuda": 224}  # pixels, when no size is asked for
+
+
+def parameters_of(recipe: Callable[..., Any]) -> dict[str, Any]:
+    """A recipe's own parameters with their defaults."""
+    _, *own = inspect.signature(recipe).parameters.values()
+    return {p.name: p.default for p in own}
+
+
+def arguments(recipe: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe's defaults, and what was given over them.
+
+    Raises UserError for a name the recipe does not have, with the nearest one.
+    """
+    defaults = parameters_of(recipe)
+    for name in given:
+        if name not in defaults:
+            near = difflib.get_close_matches(name, defaults, n=1, cutoff=0)
+            raise UserError(
+                f"{recipe.__name__} has no parameter {name!r}; did you mean {near[0]!r}?"
+            )
+    return defaults | dict(given)
+
+
+def device_of(name: str) -> torch.device:
+    """``auto`` is the GPU where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("there is no CUDA device here; use --device cpu")
+    return torch.device(name)
+
+
+def size_for(images: Images, device: torch.device) -> int:
+    """The images' own median shorter side, up to what the device can train on."""
+    return min(images.sides, LARGEST[device.type])
+
+
+def pixels_of(images: Images, size: int) -> Pixels:
+    """What a recipe may know of the data, with mean and sd measured on an even sample."""
+    if size < 4:
+        raise UserError(
+            f"images of {size} pixels are too small to learn from; use --size 8 or more"
+        )
+    count = min(len(images), SAMPLE)
+    index = torch.arange(count) * len(images) // count
+    found, _, _ = images.gather(index)
+    views = Views([View(Centre(size))], (0.0,) * images.channels, (1.0,) * images.channels)
+    parameters = views.draw(torch.Generator(), len(found))
+    x = views.apply(views.crop(found, parameters), parameters)[0].double()
+    mean, std = x.mean((0, 2, 3)), x.std((0, 2, 3)).clamp(min=1 / 255)
+    return Pixels(
+        channels=images.channels,
+        size=size,
+        count=len(images),
+        mean=tuple(round(v, 4) for v in mean.tolist()),
+        std=tuple(round(v, 4) for v in std.tolist()),
+    )
+
+
+def batch_size_for(asked: int | None, default: int, count: int) -> int:
+    """The recipe's batch, or the largest power of two of images there are.
+
+    Raises UserError where a batch was asked for that the data cannot fill.
+    """
+    if asked is not None and not 2 <= asked <= count:
+        raise UserError(f"--batch-size {asked} of {count} images; use a number from 2 to {count}")
+    if asked is not None or default <= count:
+        return asked or default
+    return 2 ** (count.bit_length() - 1)
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Versions and hardware, for the record."""
+    names = ("selftaught", "torch", "torchvision", "timm", "numpy", "pillow")
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "versions": {name: version(name) for name in names},
+        "python": platform.python_version(),
+        "processor": precision_units(),
+        "cores": os.cpu_count(),
+        "gpu": gpu,
+        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def precision_units() -> str:
+    """The processor's architecture and its bfloat16 unit."""
+    native = precision.native_bfloat16(torch.device("cpu"))
+    return f"{platform.machine()}, {'with' if native else 'without'} native bfloat16"

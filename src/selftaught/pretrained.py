@@ -1,0 +1,141 @@
+"""Trained encoders: how they are written, loaded and used."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from selftaught import recipes, seeds
+from selftaught.checkpoint import write_atomic
+from selftaught.data.decode import Broken, decode
+from selftaught.errors import UserError
+from selftaught.recipes.run import Pixels, Run
+from selftaught.views.image import Centre, View, Views
+
+WEIGHTS, CARD = "encoder.safetensors", "encoder.json"
+
+
+class Pretrained(nn.Module):
+    """An encoder together with its preprocessing, in eval mode.
+
+    ``encoder(encoder.preprocess(images))`` is the features (N, dim). ``card`` says how it came
+    about: recipe, arguments, data, preprocessing and the numbers that were measured.
+    """
+
+    def __init__(self, encoder: nn.Module, pixels: Pixels, card: dict[str, Any]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dim: int = encoder.dim  # pyright: ignore
+        self.pixels = pixels
+        self.card = card
+        self.eval()
+
+    @property
+    def views(self) -> Views:
+        """The one view that evaluation sees: the central square, resized, normalised."""
+        return plain_views(self.pixels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (N, dim) of preprocessed images (N, C, S, S)."""
+        return self.encoder(x)
+
+    def preprocess(self, images: Any) -> Tensor:
+        """Images as the encoder wants them: float32 (N, C, S, S).
+
+        ``images`` is one image or a list: a path, a PIL image, a uint8 array (H, W) or (H, W, C) or
+        a uint8 tensor (C, H, W). Raises UserError for a file that is not a sound image.
+        """
+        one = isinstance(images, str | Path | Image.Image | Tensor | np.ndarray)
+        read = [_pixels(image, self.pixels.channels) for image in ([images] if one else images)]
+        views = self.views
+        parameters = views.draw(torch.Generator(), len(read))
+        return views.apply(views.crop(read, parameters), parameters)[0]
+
+
+def _pixels(image: Any, channels: int) -> Tensor:
+    """One image as uint8 (C, H, W)."""
+    if isinstance(image, str | Path):
+        try:
+            return decode(image, channels)  # pyright: ignore
+        except Broken as broken:
+            raise UserError(f"cannot read {image}: {broken}") from broken
+    if isinstance(image, Image.Image):
+        image = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    if isinstance(image, np.ndarray):
+        image = torch.from_numpy(image if image.ndim == 3 else image[..., None]).permute(2, 0, 1)
+    if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != channels:
+        raise UserError(
+            f"an image of {image.dtype} {tuple(image.shape)}; give uint8 with {channels} channels"
+        )
+    return image
+
+
+def plain_views(pixels: Pixels) -> Views:
+    """The central square of each image, resized and normalised; nothing random."""
+    return Views([View(Centre(pixels.size))], pixels.mean, pixels.std)
+
+
+def rebuild(name: str, pixels: Pixels, arguments: Mapping[str, Any], seed: int) -> Run:
+    """The recipe's run with freshly initialised weights, which depend on the seed alone."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seeds.derive(seed, "weights"))
+        return recipes.find(name)(pixels, **arguments)
+
+
+def write(folder: Path, encoder: nn.Module, card: Mapping[str, Any]) -> None:
+    """Write ``encoder.safetensors`` and ``encoder.json`` into a folder, each atomically."""
+    tensors = {name: t.detach().cpu().contiguous() for name, t in encoder.state_dict().items()}
+    write_atomic(folder / WEIGHTS, save(tensors))
+    write_atomic(folder / CARD, json.dumps(card, indent=2).encode())
+
+
+def load(run: str | Path) -> Pretrained:
+    """The encoder of a run, or of an exported folder, in eval mode, with its preprocessing.
+
+    Raises UserError where there is none or where it is damaged.
+    """
+    card = read_card(run)
+    try:
+        tensors = load_file(Path(run) / WEIGHTS)
+        encoder = untrained(card)
+        encoder.encoder.load_state_dict(tensors)
+    except (SafetensorError, OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{Path(run) / WEIGHTS} is damaged: {reason}; export it again") from error
+    return encoder
+
+
+def untrained(card: dict[str, Any], seed: int | None = None) -> Pretrained:
+    """The encoder of a card as its run began, with random weights."""
+    found = card["pixels"]
+    pixels = Pixels(**found | {"mean": tuple(found["mean"]), "std": tuple(found["std"])})
+    run = rebuild(card["recipe"], pixels, card["arguments"], card["seed"] if seed is None else seed)
+    return Pretrained(run.method.encoder, pixels, card)
+
+
+def read_card(run: str | Path) -> dict[str, Any]:
+    """What is written beside an encoder about how it came about."""
+    path = Path(run).expanduser() / CARD
+    if not path.parent.is_dir():
+        raise UserError(f"there is no run at {run}; give the folder that `pretrain --out` made")
+    if not path.is_file():
+        raise UserError(
+            f"{run} holds no finished encoder; finish the run with `selftaught pretrain ... "
+            "--resume`, or give another folder"
+        )
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}; export it again") from error
+
+
+def parameter_count(modules: Iterable[nn.Module]) -> int:
+    """How many numbers are trained."""
+    return sum(p.numel() for module in modules for p in module.parameters() if p.requires_grad)

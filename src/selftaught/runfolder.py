@@ -1,0 +1,88 @@
+"""The folder of a run: what it was called with, its metrics, its checkpoints."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from selftaught import checkpoint
+from selftaught.errors import UserError
+
+OURS = (".lock", "checkpoints")  # what a run that failed before its first step leaves
+
+
+class RunFolder:
+    """``run.json``, ``metrics.jsonl``, ``skipped.txt`` and ``checkpoints/`` in one folder."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser()
+        self.checkpoints = self.path / "checkpoints"
+        self._call = self.path / "run.json"
+        self._metrics = self.path / "metrics.jsonl"
+        self._skipped = self.path / "skipped.txt"
+        self._seen: set[str] = set()
+
+    def begun(self) -> bool:
+        """Whether a run was begun here."""
+        return self._call.is_file()
+
+    def check(self, *, resume: bool) -> None:
+        """See that the folder may be used; nothing is made.
+
+        Raises UserError where something else is there already.
+        """
+        if self.begun():
+            if not resume:
+                raise UserError(
+                    f"{self.path} holds a run; go on with --resume, or give another folder to --out"
+                )
+        elif self.path.is_dir() and any(p.name not in OURS for p in self.path.iterdir()):
+            raise UserError(f"{self.path} is not empty; give a new folder to --out")
+
+    def describe(self) -> dict[str, Any]:
+        """What ``run.json`` says."""
+        try:
+            return json.loads(self._call.read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self._call} is damaged: {error}; start a new run") from error
+
+    def write(self, description: Mapping[str, Any]) -> None:
+        """Write ``run.json``."""
+        checkpoint.write_atomic(self._call, json.dumps(description, indent=2).encode())
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append one line to ``metrics.jsonl``."""
+        with self._metrics.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All records so far; a last line cut short by a crash is left out."""
+        if not self._metrics.exists():
+            return []
+        records = []
+        for line in self._metrics.read_text().splitlines():
+            with contextlib.suppress(ValueError):
+                records.append(json.loads(line))
+        return records
+
+    def rewind(self, step: int) -> None:
+        """Forget what was logged after a step, which a resumed run will log again."""
+        kept = [record for record in self.metrics() if record["step"] <= step]
+        lines = "".join(json.dumps(record) + "\n" for record in kept)
+        checkpoint.write_atomic(self._metrics, lines.encode())
+
+    def skip(self, skipped: Iterable[tuple[str, str]]) -> int:
+        """List broken files in ``skipped.txt``, each once; how many there are so far."""
+        if not self._seen and self._skipped.exists():
+            lines = self._skipped.read_text().splitlines()
+            self._seen = {line.partition("\t")[0] for line in lines}
+        new = {name: reason for name, reason in skipped if name not in self._seen}
+        if new:
+            self._seen |= set(new)
+            with self._skipped.open("a") as file:
+                file.writelines(f"{name}\t{reason}\n" for name, reason in new.items())
+                file.flush()
+                os.fsync(file.fileno())
+        return len(self._seen)
