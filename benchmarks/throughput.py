@@ -14,6 +14,7 @@ import time
 import torch
 
 from selftaught import precision
+from selftaught.allocator import keep_freed_memory
 from selftaught.data.batches import batches
 from selftaught.data.images import ArrayImages
 from selftaught.method import ViewBatch
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="in a round")
     asked = parser.parse_args()
     n, c, s = asked.batch_size, asked.channels, asked.size
+    keep_freed_memory()
     device = torch.device("cpu")
     dtype = precision.choose("auto", device)
 

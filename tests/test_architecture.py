@@ -10,6 +10,7 @@ BASE = {"errors", "seeds", "precision", "method", "dist"}  # any module may impo
 PARTS = {"objectives", "nn", "views", "data", "protocols"}  # none imports another of these
 
 ALLOWED = {
+    "allocator": set(),
     "errors": set(),
     "seeds": set(),
     "precision": set(),

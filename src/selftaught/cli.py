@@ -15,6 +15,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from selftaught import recipes
+from selftaught.allocator import keep_freed_memory
 from selftaught.errors import Stopped, UserError
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -24,6 +25,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code: 0, 2 where the user must act, 128 + signal where stopped."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    keep_freed_memory()
     try:
         if argv[:1] == ["pretrain"] and len(argv) > 1 and not argv[1].startswith("-"):
             _pretrain(argv[1], argv[2:])

@@ -11,18 +11,16 @@ from scipy.stats import ks_2samp, kstest
 from torchvision.transforms.v2 import _geometry
 
 from selftaught.errors import UserError
-from selftaught.views import image
+from selftaught.views import drawing, image
+from selftaught.views.colour import HUE, BlurParameters, Switch
 from selftaught.views.image import (
-    HUE,
     Blur,
-    BlurParameters,
     Boxes,
     Centre,
     Crop,
     Gray,
     Jitter,
     Solarize,
-    Switch,
     View,
     Views,
     resample,
@@ -333,7 +331,7 @@ def test_large_batches_are_worked_on_in_pieces_that_fit_together(monkeypatch):
     crops = views.crop(x, parameters)
     whole = views.apply(crops, parameters)
     monkeypatch.setattr(image, "PIECE", 3000)
-    assert len(image._pieces(x)) == 6
+    assert len(drawing.pieces(x)) == 6
     for a, b in zip(views.crop(x, parameters), crops, strict=True):
         assert (a.int() - b.int()).abs().max() <= 1
     for a, b in zip(views.apply(crops, parameters), whole, strict=True):

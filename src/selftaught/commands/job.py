@@ -124,6 +124,7 @@ class Job:
 
     def train(self, workers: int) -> None:
         """Train to the end of the budget, or until a signal."""
+        began = time.monotonic()
         with Stop() as stop:
             start = self._restore()
             steps = self._plan(workers, start)
@@ -151,6 +152,8 @@ class Job:
                             f"stopped at step {step.number} of {steps} and saved; go on with "
                             f"--resume",
                         )
+        before = self.description.get("training_seconds", 0.0)
+        self.description["training_seconds"] = round(before + time.monotonic() - began, 1)
 
     def _fit(self, workers: int, start: int, steps: int, run: Run) -> Iterator[Step]:
         found = batches(

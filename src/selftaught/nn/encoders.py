@@ -24,6 +24,7 @@ class Encoder(nn.Module):
     """Maps images (B, C, S, S) to features (B, dim)."""
 
     dim: int
+    any_size: bool = False  # whether images of another side than it was built for may be given
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, dim) of images (B, C, S, S)."""
@@ -55,6 +56,8 @@ class ResNetNano(Encoder):
     processor's matrix unit.
     """
 
+    any_size = True
+
     def __init__(
         self, *, channels: int, stem: int = 32, widths: tuple[int, ...] = (64, 128, 256)
     ) -> None:
@@ -80,6 +83,7 @@ class Convolutional(Encoder):
         super().__init__()
         self.net = net
         self.dim = net.num_features
+        self.any_size = not hasattr(net, "patch_embed")
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, dim)."""

@@ -13,8 +13,8 @@ from selftaught.errors import UserError
 #: The values of C that are tried, from the strongest penalty to the weakest.
 GRID = tuple(float(f"{digit}e{power}") for power in range(-5, 2) for digit in (1, 3)) + (100.0,)
 #: Largest entry of the mean loss's gradient, in the coordinates of ``_fit``, at which a fit ends:
-#: along the grid, and in the fit that is returned. On Fashion-MNIST the second is within 0.02
-#: points of the accuracy at a hundredth of it.
+#: along the grid, and in the fit that is returned. On Fashion-MNIST the second's
+#: accuracy is within 0.02 points of that at a hundredth of it.
 SEARCH, FINAL = 1e-3, 1e-4
 
 

@@ -1,0 +1,20 @@
+"""One finished run, which the commands that need one share; they only read it."""
+
+from pathlib import Path
+
+import pytest
+
+from commands.tiny import archive, training
+from selftaught.cli import main
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return archive(tmp_path_factory.mktemp("data") / "images.npz")
+
+
+@pytest.fixture(scope="session")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "simclr"
+    assert main(training("simclr", data, out)) == 0
+    return out

@@ -1,0 +1,81 @@
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from commands.tiny import call, photographs, recipe, refused, tree
+
+COSTS = ("seconds_per_step", "samples_per_second", "seconds_per_epoch")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twenty sound photographs and three files that are none."""
+    root = photographs(tmp_path / "in", 20, depth=2)
+    (root / "page.jpg").write_text("<html></html>")
+    (root / "[red]empty.png").write_bytes(b"")
+    Image.new("1", (20_000, 20_000)).save(root / "bomb.png")
+    return root
+
+
+def test_what_is_in_the_data_and_what_is_broken(capsys, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = tree(tmp_path)
+    answer = call(capsys, "doctor", folder, "--size", 16)
+    assert answer.code == 0, answer.err
+    assert "23 images, 3 channels" in answer.out
+    assert "3 broken" in answer.out
+    assert "page.jpg: not an image" in answer.out
+    assert "[red]empty.png: empty file" in answer.out  # not taken for markup
+    assert "bomb.png: larger than" in answer.out
+    assert "s a step" in answer.out
+    assert tree(tmp_path) == before  # nothing is written
+
+
+def test_json(capsys, folder):
+    answer = call(capsys, "doctor", folder, "--size", 16, "--json")
+    found = json.loads(answer.out)
+    assert (found["images"], found["channels"], found["size"]) == (23, 3, 16)
+    assert found["classes"] is None
+    assert sorted(name for name, _ in found["broken"]) == ["[red]empty.png", "bomb.png", "page.jpg"]
+    assert all(found[name] > 0 for name in COSTS)
+    assert found["batch_size"] == 16  # the largest power of two of them
+    assert found["seconds_per_epoch"] == pytest.approx(found["seconds_per_step"])
+
+
+def test_labels_are_counted_only(capsys, data):
+    answer = call(capsys, "doctor", data)
+    assert answer.code == 0
+    assert "3 classes, for evaluation only" in answer.out
+    assert "0 broken" in answer.out
+
+
+@pytest.mark.parametrize("method", ["byol", "mae"])
+def test_another_method_and_encoder(capsys, folder, method):
+    words = ("doctor", folder, "--method", method, "--size", 16, "--encoder", "vit-nano")
+    assert f"{method} with vit-nano, batch 16" in call(capsys, *words).out
+
+
+def test_a_recipe_of_ones_own(capsys, data, tmp_path, monkeypatch):
+    name = recipe(tmp_path, monkeypatch, "own_doctor_recipe")
+    answer = call(capsys, "doctor", data, "--method", name)
+    assert answer.code == 0, answer.err
+    assert "batch 16" in answer.out
+    refused(call(capsys, "doctor", data, "--method", name, "--encoder", "x"), "parameter 'encoder'")
+
+
+def test_the_callers_generator_is_left_alone(capsys, data):
+    before = torch.get_rng_state()
+    call(capsys, "doctor", data)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_bad_input(capsys, data, tmp_path):
+    refused(call(capsys, "doctor", tmp_path), "no image files")
+    refused(call(capsys, "doctor", tmp_path / "gone"), "no folder, file or data set")
+    refused(call(capsys, "doctor", photographs(tmp_path / "one", 1)), "at least 2")
+    refused(call(capsys, "doctor", data, "--method", "simclear"), "did you mean 'simclr'?")
+    refused(call(capsys, "doctor", data, "--encoder", "vit-nan"), "did you mean 'vit-nano'?")
+    refused(call(capsys, "doctor", data, "--size", "2"), "too small")
+    refused(call(capsys, "doctor", data, "--size", "-3"), "size")

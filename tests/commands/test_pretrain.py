@@ -1,0 +1,657 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import selftaught
+from commands.tiny import (
+    OPTIONS,
+    Answer,
+    archive,
+    call,
+    equal,
+    photographs,
+    recipe,
+    refused,
+    training,
+    tree,
+)
+from selftaught import checkpoint
+from selftaught.cli import main
+from selftaught.commands import job
+
+STEPS = 7  # of runs that are stopped; three an epoch
+SPEEDS = ("samples_per_second", "waiting")
+FILES = ("run.json", "metrics.jsonl", "encoder.safetensors", "encoder.json", "curves.png")
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def described(run: Path) -> dict[str, Any]:
+    return json.loads((run / "run.json").read_text())
+
+
+def weights(run: Path) -> dict[str, Any]:
+    found = checkpoint.latest(run / "checkpoints")
+    assert found is not None
+    return found[1]
+
+
+def train(capsys: Any, *arguments: Any, **more: Any) -> Answer:
+    return call(capsys, *training(*arguments, **more))
+
+
+# What a run leaves
+
+
+def test_a_run_leaves_what_is_promised(capsys, tmp_path):
+    run = tmp_path / "run"
+    assert train(capsys, "simclr", "digits", run).code == 0
+    assert all((run / name).stat().st_size for name in FILES)
+    assert [record["step"] for record in metrics(run)] == [1, 2, 3, 4]
+    for record in metrics(run):
+        assert record["samples_per_second"] > 0
+        assert 0 <= record["waiting"] <= 1
+        assert record["lr"] >= 0
+        assert list(record["terms"]) == ["nt_xent"]
+    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == [
+        "step-00000000",
+        "step-00000004",
+    ]
+    with Image.open(run / "curves.png") as picture:
+        picture.verify()
+    assert not (run / "skipped.txt").exists()
+
+
+def test_run_json_holds_the_resolved_call_the_data_and_the_environment(finished, data):
+    found = described(finished)
+    arguments = found["call"]["arguments"]
+    assert found["call"] | {"arguments": None} == {
+        "method": "simclr",
+        "data": str(data),
+        "steps": 4,
+        "minutes": None,
+        "size": 8,
+        "seed": 0,
+        "precision": "auto",
+        "arguments": None,
+    }
+    assert (arguments["hidden"], arguments["dim"], arguments["batch_size"]) == (32, 16, 16)
+    assert {"encoder", "lr", "temperature", "warmup"} <= arguments.keys()  # defaults are there too
+    assert found["data"]["count"] == 48
+    assert found["data"]["fingerprint"] == selftaught.data.images.open_images(data).fingerprint()
+    assert found["environment"]["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert found["steps"] == 4
+    assert found["finished"]
+
+
+def test_the_encoder_is_that_of_the_last_checkpoint(finished):
+    method = weights(finished)["method"]
+    own = {k.removeprefix("encoder."): v for k, v in method.items() if k.startswith("encoder.")}
+    equal(load_file(finished / "encoder.safetensors"), own)
+
+
+def test_a_run_learns_from_its_seed_alone(capsys, data, tmp_path, finished):
+    torch.manual_seed(99)  # what the caller's generator holds is nobody's business
+    assert train(capsys, "simclr", data, tmp_path / "same").code == 0
+    equal(weights(tmp_path / "same"), weights(finished))
+    assert train(capsys, "simclr", data, tmp_path / "other", "--seed", 1).code == 0
+    with pytest.raises(AssertionError):
+        equal(weights(tmp_path / "other"), weights(finished))
+
+
+def test_the_python_function_is_the_command(data, tmp_path, finished):
+    options = {"batch_size": 16, "hidden": 32, "dim": 16}
+    found = selftaught.pretrain(
+        "simclr", data, out=tmp_path / "run", steps=4, evaluate="off", quiet=True, **options
+    )
+    assert json.loads(json.dumps(found)) == described(tmp_path / "run")
+    equal(weights(tmp_path / "run"), weights(finished))
+
+
+def test_labels_never_reach_pretraining(capsys, data, tmp_path, finished):
+    permuted = archive(tmp_path / "images.npz", y=np.random.default_rng(5).integers(0, 9, 48))
+    assert train(capsys, "simclr", permuted, tmp_path / "run").code == 0
+    equal(weights(tmp_path / "run"), weights(finished))
+    assert described(tmp_path / "run")["data"] == described(finished)["data"]
+
+
+def test_data_with_labels_are_evaluated_at_the_end(capsys, data, tmp_path):
+    words = training("simclr", data, tmp_path / "run", steps=2)
+    words.remove("--evaluate")
+    words.remove("off")
+    answer = call(capsys, *words)
+    assert answer.code == 0
+    rows = described(tmp_path / "run")["evaluation"]["rows"]
+    assert list(rows) == ["encoder", "random", "pixels"]
+    assert all(0 <= value <= 100 for row in rows.values() for value in row.values())
+    assert "same encoder, random weights" in answer.out
+
+
+def test_data_without_labels_are_not(capsys, tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.load(archive(tmp_path / "all.npz"))["x"])
+    words = training("simclr", tmp_path / "x.npz", tmp_path / "run", "--evaluate", "auto", steps=1)
+    assert call(capsys, *words).code == 0
+    assert "evaluation" not in described(tmp_path / "run")
+
+
+@pytest.mark.parametrize("method", OPTIONS)
+def test_a_folder_of_colour_photographs_at_any_depth(capsys, tmp_path, method):
+    folder = photographs(tmp_path / "photographs", 40, depth=3)
+    words = ("pretrain", method, folder, "--out", tmp_path / "run", "--steps", 2, "--size", 24)
+    answer = call(capsys, *words, "--batch-size", 16, "--evaluate", "off", *OPTIONS[method])
+    assert answer.code == 0, answer.err
+    assert "40 images, 3 x 24 x 24" in answer.out
+    assert [record["step"] for record in metrics(tmp_path / "run")] == [1, 2]
+
+
+@pytest.mark.parametrize("method", OPTIONS)
+def test_the_defaults_work_on_the_smallest_known_data(capsys, tmp_path, method):
+    words = ("pretrain", method, "digits", "--out", tmp_path / "run", "--steps", 1)
+    answer = call(capsys, *words, "--batch-size", 16, "--evaluate", "off")
+    assert answer.code == 0, answer.err
+
+
+# Stopped and resumed
+
+
+@pytest.fixture
+def kill_after(monkeypatch) -> Callable[..., None]:
+    """Let the process send itself a signal right after a step."""
+    fit = job.fit
+
+    def arrange(number: int, which: int = signal.SIGTERM) -> None:
+        def stopped(*arguments: Any, **options: Any) -> Iterator[Any]:
+            for step in fit(*arguments, **options):
+                if step.number == number:
+                    monkeypatch.setattr(job, "fit", fit)
+                    os.kill(os.getpid(), which)
+                yield step
+
+        monkeypatch.setattr(job, "fit", stopped)
+
+    return arrange
+
+
+@pytest.fixture(scope="module")
+def unbroken(data, tmp_path_factory) -> Callable[[str], Path]:
+    """The run that was never stopped, by method."""
+    root = tmp_path_factory.mktemp("unbroken")
+
+    def find(method: str) -> Path:
+        if not (root / method).exists():
+            assert main(training(method, data, root / method, steps=STEPS)) == 0
+        return root / method
+
+    return find
+
+
+def same(run: Path, other: Path) -> None:
+    """Weights, teacher, optimiser and metrics agree with zero tolerance."""
+    equal(weights(run), weights(other))
+    equal(load_file(run / "encoder.safetensors"), load_file(other / "encoder.safetensors"))
+    found, expected = (
+        [{k: v for k, v in r.items() if k not in SPEEDS} for r in metrics(p)] for p in (run, other)
+    )
+    assert [record["step"] for record in found] == list(range(1, STEPS + 1))
+    assert found == expected
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("method", OPTIONS)
+def test_resumed_is_unbroken_bit_for_bit(
+    capsys, data, tmp_path, kill_after, unbroken, method, workers
+):
+    run = tmp_path / "run"
+    kill_after(4)  # in the middle of an epoch
+    answer = train(capsys, method, data, run, "--workers", workers, steps=STEPS)
+    assert answer.code == 128 + signal.SIGTERM
+    assert answer.err.count("\n") == 1
+    assert "stopped at step 4 of 7" in answer.err
+    assert "--resume" in answer.err
+    assert not (run / "encoder.safetensors").exists()
+    answer = train(capsys, method, data, run, "--workers", workers, "--resume", steps=STEPS)
+    assert answer.code == 0
+    assert "going on from step 4" in answer.out
+    same(run, unbroken(method))
+
+
+@pytest.mark.parametrize("number", [1, 3, 6])  # in the warm-up, at an epoch's end, before the last
+def test_resumed_at_any_step_with_another_number_of_workers(
+    capsys, data, tmp_path, kill_after, unbroken, number
+):
+    kill_after(number)
+    words = ("byol", data, tmp_path / "run")
+    assert train(capsys, *words, steps=STEPS).code == 128 + signal.SIGTERM
+    assert train(capsys, *words, "--resume", "--workers", 1, steps=STEPS).code == 0
+    same(tmp_path / "run", unbroken("byol"))
+
+
+def test_resumed_twice_with_nothing_but_the_folder(capsys, data, tmp_path, kill_after, unbroken):
+    run = tmp_path / "run"
+    kill_after(2)
+    assert train(capsys, "simclr", data, run, steps=STEPS).code == 143
+    again = ("pretrain", "simclr", data, "--out", run, "--resume", "--evaluate", "off")
+    kill_after(5, signal.SIGINT)
+    assert call(capsys, *again).code == 130
+    assert call(capsys, *again).code == 0
+    same(run, unbroken("simclr"))
+
+
+def test_a_signal_in_the_last_step_comes_too_late(capsys, data, tmp_path, kill_after, unbroken):
+    kill_after(STEPS)
+    assert train(capsys, "simclr", data, tmp_path / "run", steps=STEPS).code == 0
+    same(tmp_path / "run", unbroken("simclr"))
+
+
+def test_the_callers_signal_handlers_come_back(capsys, data, tmp_path, kill_after):
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    kill_after(1)
+    assert train(capsys, "simclr", data, tmp_path / "run").code == 143
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_ctrl_c_ends_a_real_process_between_two_steps(data, tmp_path):
+    run = tmp_path / "run"
+    words = training("simclr", data, run, steps=100_000)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "selftaught.cli", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        while not (run / "metrics.jsonl").exists() and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    found = checkpoint.latest(run / "checkpoints")
+    assert found is not None
+    assert f"stopped at step {found[0]} of 100000" in err
+
+
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(
+    capsys, data, tmp_path, kill_after, unbroken
+):
+    run = tmp_path / "run"
+    kill_after(2)
+    assert train(capsys, "mae", data, run, steps=STEPS).code == 143
+    kill_after(5)
+    assert train(capsys, "mae", data, run, "--resume", steps=STEPS).code == 143
+    newest = run / "checkpoints" / "step-00000005" / "tensors.safetensors"
+    raw = bytearray(newest.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    newest.write_bytes(raw)
+    with pytest.warns(UserWarning, match="step-00000005, it is damaged"):
+        answer = train(capsys, "mae", data, run, "--resume", steps=STEPS)
+    assert answer.code == 0
+    assert "going on from step 2" in answer.out
+    same(run, unbroken("mae"))
+
+
+def test_a_finished_run_says_so_and_stays(capsys, data, tmp_path, finished):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    before = tree(run)
+    answer = train(capsys, "simclr", data, run, "--resume")
+    assert answer.code == 0
+    assert "is finished" in answer.out
+    assert tree(run) == before
+
+
+def test_resume_begins_a_run_where_there_is_none(capsys, data, tmp_path, finished):
+    assert train(capsys, "simclr", data, tmp_path / "run", "--resume").code == 0
+    equal(weights(tmp_path / "run"), weights(finished))
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (("--lr", "0.5"), ("lr", "0.002", "0.5")),
+        (("--seed", "3"), ("seed was 0, not 3",)),
+        (("--steps", "9"), ("steps was 4, not 9",)),
+        (("--size", "12"), ("size was 8, not 12",)),
+        (("--precision", "float32"), ("precision was auto, not float32",)),
+        (("--hidden", "512"), ("hidden", "32", "512")),  # which is the recipe's default
+    ],
+)
+def test_other_settings_are_refused_with_the_difference(
+    capsys, data, tmp_path, finished, option, words
+):
+    before = tree(finished)
+    answer = train(capsys, "simclr", data, finished, "--resume", *option)
+    refused(answer, "other settings", "--out", *words)
+    assert tree(finished) == before
+
+
+def test_another_method_is_refused(capsys, data, finished):
+    words = ("pretrain", "byol", data, "--out", finished, "--resume")
+    refused(call(capsys, *words), "method was simclr, not byol")
+
+
+def test_other_data_are_refused(capsys, tmp_path):
+    words = ("simclr", tmp_path / "images.npz", tmp_path / "run")
+    archive(tmp_path / "images.npz")
+    assert train(capsys, *words, steps=2).code == 0
+    archive(tmp_path / "images.npz", seed=1)
+    refused(train(capsys, *words, "--resume", steps=2), "data are not those of the run")
+    archive(tmp_path / "images.npz", count=50)
+    refused(train(capsys, *words, "--resume", steps=2), "48 images then, 50 now")
+
+
+def test_checkpoints_of_a_run_that_is_gone_are_not_gone_on_with(capsys, data, tmp_path, finished):
+    run = tmp_path / "run"
+    shutil.copytree(finished / "checkpoints", run / "checkpoints")
+    answer = train(capsys, "simclr", data, run, "--seed", 5)
+    assert "going on" not in answer.out
+    assert answer.code == 2 or [record["step"] for record in metrics(run)] == [1, 2, 3, 4]
+
+
+# Budgets
+
+
+def test_minutes_are_planned_from_the_speed_that_was_measured(capsys, data, tmp_path, monkeypatch):
+    fit = job.fit
+    monkeypatch.setattr(
+        job, "fit", lambda *a, **k: (step._replace(seconds=0.5) for step in fit(*a, **k))
+    )
+    still = SimpleNamespace(perf_counter=lambda: 0.0, monotonic=lambda: 0.0, strftime=time.strftime)
+    monkeypatch.setattr(job, "time", still)
+    words = training("simclr", data, tmp_path / "minutes", "--minutes", "0.05")
+    del words[words.index("--steps") : words.index("--steps") + 2]
+    answer = call(capsys, *words)
+    assert answer.code == 0, answer.err
+    steps = int(job.MARGIN * 3 / 0.5)
+    assert "32 samples/s" in answer.out
+    found = described(tmp_path / "minutes")
+    assert (found["steps"], found["call"]["minutes"]) == (steps, 0.05)
+    assert [record["step"] for record in metrics(tmp_path / "minutes")] == list(range(1, steps + 1))
+    # what was trained to measure the speed is thrown away
+    assert train(capsys, "simclr", data, tmp_path / "steps", steps=steps).code == 0
+    equal(weights(tmp_path / "minutes"), weights(tmp_path / "steps"))
+
+
+def test_epochs_are_passes_over_the_data(capsys, data, tmp_path):
+    words = training("simclr", data, tmp_path / "run", "--epochs", "1.5")
+    del words[words.index("--steps") : words.index("--steps") + 2]
+    assert call(capsys, *words).code == 0
+    assert described(tmp_path / "run")["steps"] == round(1.5 * 48 / 16)
+
+
+# Not finite
+
+
+def test_a_term_that_is_not_finite_stops_the_run_before_it_moves(
+    capsys, data, tmp_path, monkeypatch
+):
+    name = recipe(tmp_path, monkeypatch, "own_nan_recipe")
+    words = ("pretrain", name, data, "--evaluate", "off")
+    run, sound = tmp_path / "run", tmp_path / "sound"
+    answer = call(capsys, *words, "--out", run, "--bad", 3)
+    refused(answer, "apart is not finite at step 3", "not-finite.json", "--lr")
+    found = json.loads((run / "not-finite.json").read_text())
+    assert (found["what"], found["step"], found["seed"]) == ("apart", 3, 0)
+    index = selftaught.data.batches.index(48, 16, seed=0, step=3)
+    assert found["batch"] == [str(i) for i in index.tolist()]
+    step, state = checkpoint.latest(run / "checkpoints") or (None, {})
+    assert step == 3
+    assert [record["step"] for record in metrics(run)] == [1, 2, 3]
+    # the state is the one after three sound steps
+    fit = job.fit
+    monkeypatch.setattr(job, "SAVE_EVERY", -1.0)
+
+    def three(*a: Any, **k: Any) -> Iterator[Any]:
+        for s in fit(*a, **k):
+            yield s
+            if s.number == 3:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(job, "fit", three)
+    assert call(capsys, *words, "--out", sound).code == 130
+    expected = weights(sound)
+    for each in (state, expected):  # the rate is set anew at each step, from the step alone
+        del each["optimizer"]["param_groups"][0]["lr"]
+    equal(state, expected)
+
+
+def test_a_run_that_was_not_finite_at_its_trial_can_be_begun_again(
+    capsys, data, tmp_path, monkeypatch
+):
+    name = recipe(tmp_path, monkeypatch, "own_trial_recipe")
+    words = ("pretrain", name, data, "--out", tmp_path / "run", "--evaluate", "off")
+    refused(call(capsys, *words, "--minutes", "0.02", "--bad", 2), "apart is not finite at step 2")
+    assert checkpoint.latest(tmp_path / "run" / "checkpoints") is None  # nothing was trained yet
+
+
+def test_a_recipe_of_ones_own(capsys, data, tmp_path, monkeypatch):
+    name = recipe(tmp_path, monkeypatch, "own_plain_recipe")
+    words = ("pretrain", name, data, "--out", tmp_path / "run", "--evaluate", "off")
+    assert call(capsys, *words, "--batch-size", 8).code == 0
+    assert described(tmp_path / "run")["steps"] == 12
+    assert selftaught.load(tmp_path / "run").dim == 5
+
+
+# Broken files
+
+
+def spoil(folder: Path, count: int) -> list[str]:
+    """Cut the first files short, so that the last of their pixels are missing."""
+    files = sorted(folder.rglob("*.jpg"))[:count]
+    for file in files:
+        file.write_bytes(file.read_bytes()[:-60])
+    return [str(file.relative_to(folder)) for file in files]
+
+
+def on_files(capsys: Any, folder: Path, run: Path, *more: Any, batch: int = 10) -> Answer:
+    words = ("pretrain", "simclr", folder, "--out", run, "--size", 16, "--batch-size", batch)
+    return call(capsys, *words, "--evaluate", "off", *OPTIONS["simclr"], *more)
+
+
+def broken_at(run: Path) -> list[list[str]]:
+    return [line.split("\t") for line in (run / "skipped.txt").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_truncated_file_among_many_is_skipped_and_listed(capsys, tmp_path, workers):
+    (name,) = spoil(photographs(tmp_path / "in", 151), 1)
+    run = tmp_path / "run"
+    words = ("--epochs", 2, "--workers", workers)
+    answer = on_files(capsys, tmp_path / "in", run, *words, batch=50)
+    assert answer.code == 0, answer.err
+    assert len(metrics(run)) == 6
+    ((found, reason),) = broken_at(run)  # once, though it was met in both epochs
+    assert found == name
+    assert "truncated" in reason
+
+
+def test_more_than_one_in_a_hundred_stops_the_run(capsys, tmp_path):
+    names = spoil(photographs(tmp_path / "in", 60), 3)
+    answer = on_files(capsys, tmp_path / "in", tmp_path / "run", "--epochs", 2)
+    refused(answer, "of 60 files are broken", "skipped.txt", "mend or remove")
+    listed = [name for name, _ in broken_at(tmp_path / "run")]
+    assert set(listed) <= set(names)
+    assert len(listed) >= 2
+
+
+def test_what_is_not_an_image_is_skipped(capsys, tmp_path):
+    photographs(tmp_path / "in", 40)
+    (tmp_path / "in" / "page.jpg").write_text("<html>404</html>")
+    answer = on_files(capsys, tmp_path / "in", tmp_path / "run", "--epochs", 2, batch=41)
+    assert answer.code == 0, answer.err
+    assert broken_at(tmp_path / "run")[0][0] == "page.jpg"
+
+
+def test_a_broken_file_whose_name_is_not_utf8_is_skipped(capsys, tmp_path):
+    photographs(tmp_path / "in", 20)
+    (tmp_path / "in" / "\udce4.jpg").write_text("<html>404</html>")
+    answer = on_files(capsys, tmp_path / "in", tmp_path / "run", "--epochs", 1, batch=21)
+    assert answer.code == 0, answer.err
+    assert len((tmp_path / "run" / "skipped.txt").read_bytes().splitlines()) == 1
+
+
+def test_a_decompression_bomb_is_skipped_by_its_header(capsys, tmp_path):
+    photographs(tmp_path / "in", 40)
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "in" / "bomb.png")
+    answer = on_files(capsys, tmp_path / "in", tmp_path / "run", "--epochs", 1, batch=41)
+    assert answer.code == 0, answer.err
+    ((name, reason),) = broken_at(tmp_path / "run")
+    assert name == "bomb.png"
+    assert "bomb" in reason
+
+
+def test_deep_and_printed_images_work(capsys, tmp_path):
+    folder = photographs(tmp_path / "in", 20)
+    deep = np.random.default_rng(2).integers(0, 65536, (20, 20), dtype=np.uint16)
+    Image.fromarray(deep).save(folder / "sixteen.png")
+    Image.new("CMYK", (20, 20), (10, 200, 30, 40)).save(folder / "print.jpg")
+    answer = on_files(capsys, folder, tmp_path / "run", "--epochs", 1, batch=22)
+    assert answer.code == 0, answer.err
+    assert not (tmp_path / "run" / "skipped.txt").exists()
+
+
+# Bad input
+
+
+def test_missing_data(capsys, tmp_path):
+    answer = train(capsys, "simclr", tmp_path / "nowhere", tmp_path / "run")
+    refused(answer, "no folder, file or data set")
+    assert not (tmp_path / "run").exists()
+    refused(train(capsys, "simclr", "digit", tmp_path / "run"), "did you mean digits?")
+
+
+def test_an_empty_folder(capsys, tmp_path):
+    (tmp_path / "empty").mkdir()
+    refused(train(capsys, "simclr", tmp_path / "empty", tmp_path / "run"), "no image files")
+
+
+def test_a_folder_of_what_are_no_images(capsys, tmp_path):
+    for i in range(3):
+        tmp_path.joinpath(f"{i}.jpg").write_text("not an image")
+    answer = train(capsys, "simclr", tmp_path, tmp_path / "run")
+    refused(answer, "none of 3 files", "is an image")
+
+
+def test_a_file_that_is_no_data(capsys, tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    refused(train(capsys, "simclr", tmp_path / "notes.txt", tmp_path / "run"), "not understood")
+
+
+def test_one_image(capsys, tmp_path):
+    photographs(tmp_path / "in", 1)
+    refused(train(capsys, "simclr", tmp_path / "in", tmp_path / "run"), "at least 2")
+
+
+def test_a_run_that_is_there(capsys, data, finished):
+    before = tree(finished)
+    refused(train(capsys, "simclr", data, finished), "holds a run", "--resume")
+    assert tree(finished) == before
+
+
+def test_a_folder_with_something_else_in_it(capsys, data, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    refused(train(capsys, "simclr", data, tmp_path), "not empty", "--out")
+    assert tree(tmp_path).keys() == {"thesis.tex"}
+
+
+def test_a_run_below_a_file(capsys, data, tmp_path):
+    (tmp_path / "file").write_text("")
+    answer = train(capsys, "simclr", data, tmp_path / "file" / "run")
+    refused(answer, "cannot write", str(tmp_path / "file" / "run"))
+    refused(train(capsys, "simclr", data, tmp_path / "file"), "cannot write")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_run_in_a_read_only_folder(capsys, data, tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        answer = train(capsys, "simclr", data, tmp_path / "run")
+    finally:
+        tmp_path.chmod(0o700)
+    refused(answer, "cannot write", "choose a directory")
+
+
+def test_a_run_in_use(capsys, data, tmp_path):
+    with checkpoint.lock(tmp_path / "run"):
+        refused(train(capsys, "simclr", data, tmp_path / "run"), "in use by another run")
+
+
+def test_a_damaged_run_json(capsys, data, tmp_path, finished):
+    shutil.copytree(finished, tmp_path / "run")
+    for text in ('{"call": ', "{}", "[]"):
+        (tmp_path / "run" / "run.json").write_text(text)
+        refused(train(capsys, "simclr", data, tmp_path / "run", "--resume"), "run.json is damaged")
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "words"),
+    [
+        ("mae", ("--encoder", "resnet18"), ("tokens", "vit-nano")),
+        ("simclr", ("--encoder", "resnet-nan"), ("did you mean 'resnet-nano'?",)),
+        ("simclr", ("--encoder", "resnet_18"), ("did you mean 'resnet",)),
+        ("mae", ("--patch", "3"), ("--patch", "1, 2, 4")),
+        ("mae", ("--patch", "-2"), ("patch",)),
+        ("mae", ("--patch", "8"), ("patch",)),
+        ("mae", ("--ratio", "0"), ("ratio",)),
+        ("mae", ("--ratio", "1"), ("ratio",)),
+        ("mae", ("--ratio", "1.5"), ("ratio",)),
+        ("mae", ("--heads", "3"), ("heads",)),
+        ("simclr", ("--batch-size", "49"), ("--batch-size 49 of 48",)),
+        ("simclr", ("--batch-size", "256"), ("--batch-size 256 of 48",)),  # the default, but asked
+        ("simclr", ("--batch-size", "1"), ("--batch-size 1",)),
+        ("simclr", ("--minutes", "1"), ("more than one budget",)),
+        ("simclr", ("--epochs", "3"), ("more than one budget",)),
+        ("simclr", ("--epochs", "100"), ("more than one budget",)),  # the default, but asked
+        ("simclr", ("--steps", "0"), ("0 steps",)),
+        ("simclr", ("--steps", "-4"), ("-4 steps",)),
+        ("simclr", ("--steps", "many"), ("steps",)),
+        ("simclr", ("--size", "2"), ("too small",)),
+        ("simclr", ("--size", "0"), ("size",)),
+        ("simclr", ("--size", "-8"), ("size",)),
+        ("simclr", ("--workers", "-1"), ("workers",)),
+        ("simclr", ("--lr", "-1"), ("lr",)),
+        ("simclr", ("--temperature", "0"), ()),
+        ("simclr", ("--warmup", "-1"), ("warmup",)),
+        ("simclr", ("--hidden", "0"), ("hidden",)),
+        ("simclr", ("--smallest-crop", "2"), ("scale",)),
+        ("simclr", ("--gray", "2"), ("probability",)),
+        ("simclr", ("--blur", "-1"), ("probability",)),
+        ("simclr", ("--jitter", "-1"), ("Jitter",)),
+        ("byol", ("--momentum", "2"), ("momentum",)),
+    ],
+)
+def test_bad_settings(capsys, data, tmp_path, method, options, words):
+    refused(train(capsys, method, data, tmp_path / "run", *options), *words)
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan"])
+def test_bad_minutes(capsys, data, tmp_path, minutes):
+    words = training("simclr", data, tmp_path / "run", "--minutes", minutes)
+    del words[words.index("--steps") : words.index("--steps") + 2]
+    refused(call(capsys, *words), "minutes")
+
+
+@pytest.mark.parametrize("epochs", ["0", "-1", "nan", "inf"])
+def test_bad_epochs(capsys, data, tmp_path, epochs):
+    words = training("simclr", data, tmp_path / "run", "--epochs", epochs)
+    del words[words.index("--steps") : words.index("--steps") + 2]
+    refused(call(capsys, *words), "epochs")

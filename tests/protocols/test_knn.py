@@ -1,0 +1,162 @@
+import gzip
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from selftaught.errors import UserError
+from selftaught.protocols.knn import _pack, _unpack, knn
+
+
+def reference(bank, labels, queries, k, temperature, alone=False):
+    """InstDisc section 3.4, one query at a time: a class gathers exp(s / T) of its neighbours."""
+    bank, queries = bank.double().numpy(), queries.double().numpy()
+    out = []
+    for i, q in enumerate(queries):
+        s = [
+            (q @ b) / (np.sqrt(q @ q) * np.sqrt(b @ b)) if np.any(b) and np.any(q) else 0.0
+            for b in bank
+        ]
+        candidates = [j for j in range(len(bank)) if not (alone and j == i)]
+        nearest = sorted(candidates, key=lambda j: (-s[j], j))[:k]
+        votes = {}
+        for j in nearest:
+            c = int(labels[j])
+            votes[c] = votes.get(c, 0.0) + np.exp(s[j] / temperature)
+        out.append(min(votes, key=lambda c: (-votes[c], c)))
+    return torch.tensor(out)
+
+
+def draw(n=150, m=60, dim=8, classes=7, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (n,), generator=g)
+    centres = torch.randn(classes, dim, generator=g)
+    bank = centres[labels] + 1.5 * torch.randn(n, dim, generator=g)
+    queries = centres[torch.randint(classes, (m,), generator=g)]
+    queries = queries + 1.5 * torch.randn(m, dim, generator=g)
+    return bank, labels, queries
+
+
+@pytest.mark.parametrize("k", [1, 5, 20, 200])  # 200 is more than the bank holds
+@pytest.mark.parametrize("temperature", [0.07, 1.0])
+def test_agrees_with_the_definition(k, temperature):
+    bank, labels, queries = draw()
+    expected = reference(bank, labels, queries, k, temperature)
+    assert torch.equal(knn(bank, labels, queries, k=k, temperature=temperature), expected)
+
+
+@pytest.mark.parametrize("k", [1, 20, 200])
+def test_leave_one_out_agrees_with_the_definition(k):
+    bank, labels, _ = draw()
+    expected = reference(bank, labels, bank, k, 0.07, alone=True)
+    assert torch.equal(knn(bank, labels, k=k), expected)
+
+
+def test_leave_one_out_never_sees_the_sample_itself():
+    bank, labels, _ = draw()
+    bank, labels = torch.cat([bank, -bank]), torch.cat([labels, labels + 10])
+    own = torch.arange(len(bank))  # each sample a class of its own
+    assert not torch.any(knn(bank, own, k=1) == own)
+    assert torch.equal(knn(bank, own, bank, k=1), own)
+    simplex = torch.eye(4) - 0.25  # all other cosines are negative
+    assert not torch.any(knn(simplex, own[:4], k=1) == own[:4])
+
+
+@pytest.mark.parametrize("block", [(40, 1), (7, 13), (60, 3), (16, 150), (1000, 1000)])
+@pytest.mark.parametrize("alone", [False, True])
+def test_blocks_change_nothing(block, alone):
+    bank, labels, queries = draw()
+    rows = None if alone else queries
+    expected = reference(bank, labels, bank if alone else queries, 20, 0.07, alone)
+    assert torch.equal(knn(bank, labels, rows, block=block), expected)
+
+
+@pytest.mark.parametrize("block", [(1, 1), (2, 3), (4, 100)])
+def test_ties_go_to_the_lower_row_and_the_lower_class(block):
+    bank = torch.eye(2).repeat(8, 1)  # each row eight times: cosines are exactly 0 or 1
+    labels = torch.tensor([5, 0, 3, 0, 3, 1, 5, 1, 4, 6, 4, 6, 4, 6, 4, 6])
+    queries = torch.eye(2)
+    # Rows 0, 2, 4, 6 tie for k = 1, 2, 3, 4 and vote 5, 3, 3, 5.
+    found = [knn(bank, labels, queries, k=k, block=block)[0].item() for k in (1, 2, 3, 4)]
+    assert found == [5, 3, 3, 3]
+
+
+def test_keys_order_cosines_then_rows_and_keep_both():
+    cosine = torch.tensor([[-torch.inf, -1.0, -0.5, -0.0, 0.0, 1e-30, 0.5, 1.0, 1.0]])
+    keys = _pack(cosine, torch.arange(100, 109))
+    assert keys.argsort(descending=True).tolist() == [[7, 8, 6, 5, 3, 4, 2, 1, 0]]
+    back, row = _unpack(keys)
+    assert torch.equal(back, cosine)
+    assert row.tolist() == [list(range(100, 109))]
+
+
+def test_scale_and_type_of_the_features_change_nothing():
+    bank, labels, queries = draw()
+    bank, queries = bank.round(decimals=1).half().float(), queries.half().float()
+    expected = knn(bank, labels, queries)
+    scale = 2.0 ** torch.arange(-75, 75)[:, None]
+    assert torch.equal(knn(bank * scale, labels, queries * 2.0**-60), expected)
+    assert torch.equal(knn(bank.half(), labels, queries.half()), expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(knn(bank, labels, queries), expected)
+
+
+def test_features_of_length_zero_have_cosine_zero():
+    bank, labels, queries = draw()
+    bank[::10], queries[::7] = 0, 0
+    expected = reference(bank, labels, queries, 20, 0.07)
+    assert torch.equal(knn(bank, labels, queries), expected)
+
+
+def test_a_small_temperature_does_not_overflow():
+    bank, labels, queries = draw()
+    expected = knn(bank, labels, queries, k=1)
+    assert torch.equal(knn(bank, labels, queries, temperature=1e-5), expected)
+
+
+def test_no_queries_no_predictions():
+    bank, labels, queries = draw()
+    found = knn(bank, labels, queries[:0])
+    assert found.shape == (0,)
+    assert found.dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"queries": torch.ones(3, 5)}, "shapes"),
+        ({"labels": torch.zeros(149, dtype=torch.int64)}, "one label for each"),
+        ({"labels": torch.zeros(150)}, "integers"),
+        ({"labels": torch.full((150,), -1)}, "lie in"),
+        ({"classes": 6}, r"from 0 to 6; they must lie in \[0, 6\)"),
+        ({"bank": torch.ones(0, 8), "labels": torch.zeros(0, dtype=torch.int64)}, "at least one"),
+        ({"bank": torch.full((150, 8), torch.nan)}, "NaN"),
+        ({"queries": torch.full((3, 8), torch.inf)}, "NaN"),
+        ({"k": 0}, "positive"),
+        ({"temperature": 0.0}, "positive"),
+        ({"bank": torch.ones(1, 8), "labels": torch.tensor([0]), "queries": None}, "needs two"),
+    ],
+)
+def test_says_what_is_wrong_in_one_line(change, message):
+    bank, labels, queries = draw()
+    given = {"bank": bank, "labels": labels, "queries": queries} | change
+    with pytest.raises(UserError, match=message) as caught:
+        knn(**given)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("SELFTAUGHT_DATA" not in os.environ, reason="SELFTAUGHT_DATA is not set")
+def test_fashion_mnist_pixels():
+    def read(name, offset):
+        file = Path(os.environ["SELFTAUGHT_DATA"], "fashion-mnist", name + "-ubyte.gz")
+        return np.frombuffer(gzip.open(file).read(), np.uint8, offset=offset).copy()
+
+    bank = torch.from_numpy(read("train-images-idx3", 16)).view(-1, 784)
+    queries = torch.from_numpy(read("t10k-images-idx3", 16)).view(-1, 784)
+    labels = torch.from_numpy(read("train-labels-idx1", 8)).long()
+    truth = torch.from_numpy(read("t10k-labels-idx1", 8)).long()
+    accuracy = (knn(bank, labels, queries) == truth).double().mean().item()
+    assert accuracy == pytest.approx(0.846, abs=0.001)
