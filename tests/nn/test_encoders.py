@@ -4,7 +4,7 @@ import torch
 
 from references.masked import patchify, sincos_position
 from selftaught.errors import UserError
-from selftaught.nn.encoders import FUSED_FROM, build, patch_for, sine_position, transformer
+from selftaught.nn.encoders import FUSED_FROM, Conv3x3, build, patch_for, sine_position, transformer
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -70,7 +70,7 @@ def test_attention_follows_the_number_of_tokens():
     assert transformer(16, 1, 2, FUSED_FROM)[0].attn.fused_attn
 
 
-@pytest.mark.parametrize(("size", "patch"), [(8, 1), (28, 4), (32, 4), (64, 8), (224, 16)])
+@pytest.mark.parametrize(("size", "patch"), [(8, 2), (28, 4), (32, 4), (64, 8), (224, 16)])
 def test_patches_for_a_size(size, patch):
     assert patch_for(size) == patch
 
@@ -80,3 +80,18 @@ def test_bad_names_and_patches_are_one_line():
         build("resnet81", channels=3, size=32)
     with pytest.raises(UserError, match="1, 2, 4, 7, 14"):
         build("vit-nano", channels=1, size=28, patch=5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("side", [1, 3, 4, 5])
+def test_a_convolution_over_a_tiny_map_equals_torchs(side, stride):
+    torch.manual_seed(0)
+    ours = Conv3x3(4, 6, stride).double()
+    x = torch.randn(2, 4, side, side, dtype=torch.float64, requires_grad=True)
+    y = ours(x)
+    expected = torch.nn.functional.conv2d(x, ours.weight, stride=stride, padding=1)
+    torch.testing.assert_close(y, expected)
+    back = torch.randn_like(y)
+    one = torch.autograd.grad(y, (x, ours.weight), back)
+    two = torch.autograd.grad(expected, (x, ours.weight), back)
+    torch.testing.assert_close(one, two)
