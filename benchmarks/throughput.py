@@ -2,7 +2,7 @@
 
     python benchmarks/throughput.py [--encoder resnet-nano] [--size 28] [--batch-size 256]
 
-Both sides train the same encoder on the same number of views in the same precision and memory
+Both sides train the same encoder on as many views of the same size in the same precision and memory
 layout, in turn, in one process. `fit` adds views, projection head, objective, checks and optimiser.
 """
 
@@ -50,7 +50,8 @@ def main() -> None:
     steps = fit(run.method, views, run.optimizer, steps=10**6, dtype=dtype)
 
     encoder = build(asked.encoder, channels=c, size=s).to(memory_format=torch.channels_last)
-    x = torch.rand(n, c, s, s).to(memory_format=torch.channels_last)
+    side = run.views.views[0].size
+    x = torch.rand(n, c, side, side).to(memory_format=torch.channels_last)
 
     def bare() -> None:
         for _ in range(2):  # as many views
@@ -69,9 +70,7 @@ def main() -> None:
                 [bare() for _ in range(asked.steps)]
             speeds[name].append(n * asked.steps / (time.perf_counter() - began))
     ratios = [a / b for a, b in zip(speeds["fit"], speeds["bare"], strict=True)]
-    print(
-        f"{asked.encoder}, {c} x {s} x {s}, batch {n}, {dtype}, {torch.get_num_threads()} threads"
-    )
+    print(f"{asked.encoder}, {c} x {s} px, views of {side} px, batch {n}, {dtype}")
     for name, found_speeds in speeds.items():
         print(f"{name:5} {statistics.median(found_speeds):8.0f} samples/s")
     print(f"ratio {statistics.median(ratios):8.3f}  ({min(ratios):.3f} to {max(ratios):.3f})")

@@ -42,11 +42,11 @@ def test_a_run_that_failed_before_its_first_step_may_be_begun_again(tmp_path):
 
 def test_a_description_comes_back(tmp_path):
     run = RunFolder(tmp_path)
-    description = {"call": {"seed": 0, "arguments": {"lr": 1e-3}}, "steps": 4}
+    description = {"call": {"seed": 0, "arguments": {"lr": 1e-3}}, "data": {}, "steps": 4}
     run.write(description)
     assert run.describe() == description
-    run.write({"call": {}})
-    assert run.describe() == {"call": {}}
+    run.write({"call": {}, "data": {}})
+    assert run.describe() == {"call": {}, "data": {}}
 
 
 def test_a_damaged_description(tmp_path):

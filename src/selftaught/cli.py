@@ -190,8 +190,9 @@ def _pretrain(method: str, argv: list[str]) -> None:
     recipe = recipes.find(method)
     values = vars(_parse(_options(recipe), argv, prog=f"selftaught pretrain {method}"))
     common = {f.name: values.pop(f.name) for f in dataclasses.fields(_Common)}
-    defaults = {p.name: p.default for p in _own(recipe)}
-    given = {name: value for name, value in values.items() if value != defaults[name]}
+    words = {w.split("=")[0].removeprefix("--").removeprefix("no-") for w in argv}
+    named = {word.replace("-", "_") for word in words}
+    given = {name: value for name, value in values.items() if name in named}
     from selftaught.commands.pretrain import pretrain
 
     pretrain(method, **common, **given)

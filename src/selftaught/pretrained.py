@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from selftaught import recipes, seeds
 from selftaught.checkpoint import write_atomic
-from selftaught.data.decode import Broken, decode
+from selftaught.data.decode import Broken, decode, tensor_of
 from selftaught.errors import UserError
 from selftaught.recipes.run import Pixels, Run
 from selftaught.views.image import Centre, View, Views
@@ -53,6 +53,8 @@ class Pretrained(nn.Module):
         a uint8 tensor (C, H, W). Raises UserError for a file that is not a sound image.
         """
         one = isinstance(images, str | Path | Image.Image | Tensor | np.ndarray)
+        if not one and not len(images):
+            raise UserError("no images to preprocess; give at least one")
         read = [_pixels(image, self.pixels.channels) for image in ([images] if one else images)]
         views = self.views
         parameters = views.draw(torch.Generator(), len(read))
@@ -67,7 +69,7 @@ def _pixels(image: Any, channels: int) -> Tensor:
         except Broken as broken:
             raise UserError(f"cannot read {image}: {broken}") from broken
     if isinstance(image, Image.Image):
-        image = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+        return tensor_of(image, channels)
     if isinstance(image, np.ndarray):
         image = torch.from_numpy(image if image.ndim == 3 else image[..., None]).permute(2, 0, 1)
     if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != channels:
@@ -83,10 +85,19 @@ def plain_views(pixels: Pixels) -> Views:
 
 
 def rebuild(name: str, pixels: Pixels, arguments: Mapping[str, Any], seed: int) -> Run:
-    """The recipe's run with freshly initialised weights, which depend on the seed alone."""
+    """The recipe's run with freshly initialised weights, which depend on the seed alone.
+
+    Raises UserError for settings that the recipe, or a network in it, refuses.
+    """
+    recipe = recipes.find(name)
     with torch.random.fork_rng([]):
         torch.manual_seed(seeds.derive(seed, "weights"))
-        return recipes.find(name)(pixels, **arguments)
+        try:
+            return recipe(pixels, **arguments)
+        except UserError:
+            raise
+        except (ValueError, TypeError, AssertionError, RuntimeError) as error:
+            raise UserError(f"{name} cannot be built with these settings: {error}") from error
 
 
 def write(folder: Path, encoder: nn.Module, card: Mapping[str, Any]) -> None:
@@ -102,13 +113,13 @@ def load(run: str | Path) -> Pretrained:
     Raises UserError where there is none or where it is damaged.
     """
     card = read_card(run)
+    path = Path(run).expanduser() / WEIGHTS
+    encoder = untrained(card)
     try:
-        tensors = load_file(Path(run) / WEIGHTS)
-        encoder = untrained(card)
-        encoder.encoder.load_state_dict(tensors)
+        encoder.encoder.load_state_dict(load_file(path))
     except (SafetensorError, OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{Path(run) / WEIGHTS} is damaged: {reason}; export it again") from error
+        raise UserError(f"{path} is damaged: {reason}; export it again") from error
     return encoder
 
 
@@ -131,9 +142,13 @@ def read_card(run: str | Path) -> dict[str, Any]:
             "--resume`, or give another folder"
         )
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}; export it again") from error
+        card = json.loads(path.read_text())
+        missing = {"recipe", "arguments", "seed", "pixels"} - card.keys()
+        if missing:
+            raise KeyError(*missing)
+    except (ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({error!r}); export it again") from error
+    return card
 
 
 def parameter_count(modules: Iterable[nn.Module]) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from selftaught import checkpoint
+from selftaught.data.sources import printable
 from selftaught.errors import UserError
 
 OURS = (".lock", "checkpoints")  # what a run that failed before its first step leaves
@@ -44,9 +45,13 @@ class RunFolder:
     def describe(self) -> dict[str, Any]:
         """What ``run.json`` says."""
         try:
-            return json.loads(self._call.read_text())
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self._call} is damaged: {error}; start a new run") from error
+            description = json.loads(self._call.read_text())
+            missing = {"call", "data"} - description.keys()
+            if missing:
+                raise KeyError(*missing)
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise UserError(f"{self._call} is damaged ({error!r}); start a new run") from error
+        return description
 
     def write(self, description: Mapping[str, Any]) -> None:
         """Write ``run.json``."""
@@ -78,7 +83,8 @@ class RunFolder:
         if not self._seen and self._skipped.exists():
             lines = self._skipped.read_text().splitlines()
             self._seen = {line.partition("\t")[0] for line in lines}
-        new = {name: reason for name, reason in skipped if name not in self._seen}
+        found = {printable(name): reason for name, reason in skipped}
+        new = {name: reason for name, reason in found.items() if name not in self._seen}
         if new:
             self._seen |= set(new)
             with self._skipped.open("a") as file:

@@ -618,11 +618,11 @@ def test_a_damaged_run_json(capsys, data, tmp_path, finished):
         ("simclr", ("--batch-size", "49"), ("--batch-size 49 of 48",)),
         ("simclr", ("--batch-size", "256"), ("--batch-size 256 of 48",)),  # the default, but asked
         ("simclr", ("--batch-size", "1"), ("--batch-size 1",)),
-        ("simclr", ("--minutes", "1"), ("more than one budget",)),
-        ("simclr", ("--epochs", "3"), ("more than one budget",)),
-        ("simclr", ("--epochs", "100"), ("more than one budget",)),  # the default, but asked
-        ("simclr", ("--steps", "0"), ("0 steps",)),
-        ("simclr", ("--steps", "-4"), ("-4 steps",)),
+        ("simclr", ("--minutes", "1"), ("two budgets",)),
+        ("simclr", ("--epochs", "3"), ("two budgets",)),
+        ("simclr", ("--epochs", "100"), ("two budgets",)),  # the default, but asked
+        ("simclr", ("--steps", "0"), ("--steps 0",)),
+        ("simclr", ("--steps", "-4"), ("--steps -4",)),
         ("simclr", ("--steps", "many"), ("steps",)),
         ("simclr", ("--size", "2"), ("too small",)),
         ("simclr", ("--size", "0"), ("size",)),

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from selftaught.data import images as module
+from selftaught.data import sources as module
 from selftaught.data.decode import Broken, size
 from selftaught.data.images import (
     ArrayImages,

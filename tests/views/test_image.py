@@ -11,7 +11,7 @@ from scipy.stats import ks_2samp, kstest
 from torchvision.transforms.v2 import _geometry
 
 from selftaught.errors import UserError
-from selftaught.views import drawing, image
+from selftaught.views import drawing
 from selftaught.views.colour import HUE, BlurParameters, Switch
 from selftaught.views.image import (
     Blur,
@@ -330,7 +330,7 @@ def test_large_batches_are_worked_on_in_pieces_that_fit_together(monkeypatch):
     parameters = views.draw(generator(), 11)
     crops = views.crop(x, parameters)
     whole = views.apply(crops, parameters)
-    monkeypatch.setattr(image, "PIECE", 3000)
+    monkeypatch.setattr(drawing, "PIECE", 3000)
     assert len(drawing.pieces(x)) == 6
     for a, b in zip(views.crop(x, parameters), crops, strict=True):
         assert (a.int() - b.int()).abs().max() <= 1

@@ -72,7 +72,8 @@ def _time(
     images: Any, pixels: Any, method: str, encoder: str | None, place: torch.device
 ) -> dict[str, Any]:
     own = settings.arguments(find(method), {} if encoder is None else {"encoder": encoder})
-    own["batch_size"] = settings.batch_size_for(None, own["batch_size"], len(images))
+    if "batch_size" in own:
+        own["batch_size"] = settings.batch_size_for(None, own["batch_size"], len(images))
     run = pretrained.rebuild(method, pixels, own, seed=0)
     run.method.to(device=place, memory_format=torch.channels_last)  # pyright: ignore
     found = batches(images, run.views, batch_size=run.batch_size, seed=0, start=0, stop=STEPS + 1)

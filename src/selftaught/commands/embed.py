@@ -9,6 +9,7 @@ from selftaught import pretrained
 from selftaught.commands.evaluate import features
 from selftaught.commands.settings import device_of
 from selftaught.data.images import open_images
+from selftaught.data.sources import printable
 from selftaught.errors import UserError
 
 
@@ -24,14 +25,15 @@ def embed(
     path = Path(out).expanduser()
     if path.suffix not in (".parquet", ".npy"):
         raise UserError(f"--out {out} is neither .parquet nor .npy; choose one of these endings")
-    if path.exists():
-        raise UserError(f"{path} exists and is not overwritten; give another name to --out")
+    for taken in (path, path.with_suffix(".names.txt")):
+        if taken.exists():
+            raise UserError(f"{taken} exists and is not overwritten; give another name to --out")
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent}; make it, or give another --out")
     encoder = pretrained.load(run).to(device_of(device))
     images = open_images(data)
     found, index = features(encoder, encoder, images)
-    names = [images.names[int(i)] for i in index]
+    names = [printable(images.names[int(i)]) for i in index]
     array = found.numpy()
     try:
         _write(path, names, array)

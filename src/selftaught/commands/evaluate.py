@@ -49,7 +49,7 @@ def evaluate(
     rows = {
         "encoder": encoder,
         "random": pretrained.untrained(encoder.card),
-        "pixels": _Flat(),
+        "pixels": _RawPixels(encoder.pixels.mean, encoder.pixels.std),
     }
     before = {name: t.clone() for name, t in encoder.state_dict().items()}
     scores: dict[str, dict[str, float]] = {}
@@ -129,11 +129,16 @@ def _labels(data: str | Path, part: Any) -> Labels:
     return labels
 
 
-class _Flat(torch.nn.Module):
-    """Raw pixels as features."""
+class _RawPixels(torch.nn.Module):
+    """The image as it was before it was normalised, in [0, 1], as features."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.mean = torch.nn.Buffer(torch.tensor(mean)[:, None, None])
+        self.std = torch.nn.Buffer(torch.tensor(std)[:, None, None])
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.flatten(1)
+        return (x * self.std + self.mean).flatten(1)
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ if __name__ == "__main__":
     if images:
         print(encoder(encoder.preprocess(images)))  # (N, dim)
     else:
-        print(f"{{encoder.card['recipe']}}: {{encoder.dim}} features; give it paths of images")
+        print(f"{encoder.card['recipe']}: {encoder.dim} features; give it paths of images")
 '''
 
 
@@ -45,5 +45,5 @@ def export(run: str | Path, *, out: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"cannot make {folder} ({error.strerror}); choose another --out") from error
     pretrained.write(folder, encoder.encoder, card)
-    (folder / "load.py").write_text(SNIPPET.replace("{{", "{").replace("}}", "}"))
+    (folder / "load.py").write_text(SNIPPET)
     return card

@@ -55,16 +55,15 @@ class Job:
         recipe = recipes.find(call["method"])
         given = call["arguments"]
         own = settings.arguments(recipe, given)
-        own["batch_size"] = settings.batch_size_for(
-            given.get("batch_size"), own["batch_size"], len(self.images)
-        )
-        if sum(
-            x is not None for x in (call["steps"], call["minutes"], given.get("epochs"))
-        ) > 1 and (not self.folder.begun()):
-            raise UserError("more than one budget; give one of --epochs, --steps and --minutes")
+        if "batch_size" in own:
+            own["batch_size"] = settings.batch_size_for(
+                given.get("batch_size"), own["batch_size"], len(self.images)
+            )
         return call | {
             "arguments": own,
-            "size": call["size"] or settings.size_for(self.images, self.device),
+            "size": settings.size_for(self.images, self.device)
+            if call["size"] is None
+            else call["size"],
             "seed": call["seed"] or 0,
             "precision": call["precision"] or "auto",
         }
@@ -77,12 +76,8 @@ class Job:
 
     def _probe(self) -> list[torch.Tensor]:
         """The images that the label-free signals are taken on: an even sample, preprocessed."""
-        count = min(len(self.images), max(PROBED, 2 * self.run.method.encoder.dim))
-        index = torch.arange(count) * len(self.images) // count
-        found, _, _ = self.images.gather(index)
-        views = pretrained.plain_views(self.pixels)
-        parameters = views.draw(torch.Generator(), count)
-        return list(views.apply(views.crop(found, parameters), parameters)[0].split(256))
+        count = max(PROBED, 2 * self.run.method.encoder.dim)
+        return settings.sample(self.images, pretrained.plain_views(self.pixels), count)
 
     def _describe(self) -> dict[str, Any]:
         data = {
@@ -126,7 +121,7 @@ class Job:
         """Train to the end of the budget, or until a signal."""
         began = time.monotonic()
         with Stop() as stop:
-            start = self._restore()
+            start = self._restore() if self.folder.begun() else 0
             steps = self._plan(workers, start)
             every = max(1, math.ceil(steps / RECORDS))
             probes = {round(steps * k / PROBES) for k in range(1, PROBES + 1)}
@@ -178,7 +173,7 @@ class Job:
                 clip=run.clip,
             )
         except NotFinite as error:
-            raise self._explain(error) from error
+            raise self._explain(error, saving=run is self.run) from error
 
     def _on_device(self, found: Iterator[tuple[ViewBatch, Skipped]]) -> Iterator[ViewBatch]:
         """Batches where the method is, broken files counted on the way."""
@@ -200,7 +195,12 @@ class Job:
                 f"({reason}); {self.folder.path / 'skipped.txt'} lists them; mend or remove them"
             )
 
-    def _explain(self, error: NotFinite) -> UserError:
+    def _explain(self, error: NotFinite, *, saving: bool) -> UserError:
+        if not saving:
+            return UserError(
+                f"{error.name} is not finite at step {error.step} of the measurement of speed; try "
+                "a lower --lr or --precision float32"
+            )
         self._save(error.step)
         names = [self.images.names[i] for i in error.index.tolist()]
         place = self.folder.path / "not-finite.json"

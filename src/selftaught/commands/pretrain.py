@@ -8,9 +8,9 @@ from typing import Any, Literal
 from rich.console import Console
 
 from selftaught import checkpoint, pretrained
+from selftaught.commands import settings
 from selftaught.commands.evaluate import evaluate as evaluate_run
 from selftaught.commands.job import Job
-from selftaught.commands.settings import device_of
 from selftaught.data.images import open_labels
 from selftaught.errors import UserError
 from selftaught.report import curves, table
@@ -56,11 +56,14 @@ def pretrain(
         "precision": None if precision == "auto" else precision,
         "arguments": parameters,
     }
+    settings.check_budget(steps=steps, minutes=minutes, epochs=parameters.get("epochs"))
+    if workers < 0:
+        raise UserError(f"{workers} workers; use --workers with 0 or more")
     folder = RunFolder(out)
     folder.check(resume=resume)
     if folder.begun():
         asked = _as_begun(asked, folder.describe()["call"])
-    job = Job(folder, asked, device_of(device), console)
+    job = Job(folder, asked, settings.device_of(device), console)
     with checkpoint.lock(folder.path):
         if job.description.get("finished"):
             console.print(f"{folder.path} is finished; nothing to train", highlight=False)

@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import math
 import os
 import platform
 import time
@@ -10,6 +11,7 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from selftaught import precision
 from selftaught.data.images import Images
@@ -17,6 +19,7 @@ from selftaught.errors import UserError
 from selftaught.recipes.run import Pixels
 from selftaught.views.image import Centre, View, Views
 
+PIECE = 128  # images read at a time
 SAMPLE = 2048  # images that the normalisation is measured on
 LARGEST = {"cpu": 64, "cuda": 224}  # pixels, when no size is asked for
 
@@ -56,18 +59,37 @@ def size_for(images: Images, device: torch.device) -> int:
     return min(images.sides, LARGEST[device.type])
 
 
+def check_budget(*, steps: int | None, minutes: float | None, epochs: float | None = None) -> None:
+    """Raises UserError for a budget of nothing, and for more than one."""
+    given = {"--steps": steps, "--minutes": minutes, "--epochs": epochs}
+    asked = {name: value for name, value in given.items() if value is not None}
+    if len(asked) > 1:
+        raise UserError(f"{' and '.join(asked)} are two budgets; give one")
+    for name, value in asked.items():
+        if not 0 < value < math.inf:
+            raise UserError(f"{name} {value} is no budget; give a number above 0")
+
+
+def sample(images: Images, views: Views, count: int) -> list[Tensor]:
+    """About ``count`` images, evenly spread, each in its one plain view; in a few batches."""
+    count = min(count, len(images))
+    index = torch.arange(count) * len(images) // count
+    found = []
+    for part in index.split(PIECE):
+        read, _, _ = images.gather(part)  # a few at a time: photographs may be large
+        parameters = views.draw(torch.Generator(), len(part))
+        found.append(views.apply(views.crop(read, parameters), parameters)[0])
+    return found
+
+
 def pixels_of(images: Images, size: int) -> Pixels:
     """What a recipe may know of the data, with mean and sd measured on an even sample."""
     if size < 4:
         raise UserError(
             f"images of {size} pixels are too small to learn from; use --size 8 or more"
         )
-    count = min(len(images), SAMPLE)
-    index = torch.arange(count) * len(images) // count
-    found, _, _ = images.gather(index)
     views = Views([View(Centre(size))], (0.0,) * images.channels, (1.0,) * images.channels)
-    parameters = views.draw(torch.Generator(), len(found))
-    x = views.apply(views.crop(found, parameters), parameters)[0].double()
+    x = torch.cat(sample(images, views, SAMPLE)).double()
     mean, std = x.mean((0, 2, 3)), x.std((0, 2, 3)).clamp(min=1 / 255)
     return Pixels(
         channels=images.channels,

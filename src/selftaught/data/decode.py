@@ -62,8 +62,13 @@ def decode(path: str | os.PathLike[str], channels: Literal[1, 3]) -> Tensor:
         image.load()
         if image.format in ("JPEG", "MPO"):
             _check_jpeg(path, image)
-        orientation = _orientation(image)
-        pixels = _pixels(image, channels)  # (H, W) or (H, W, 3)
+        return tensor_of(image, channels)
+
+
+def tensor_of(image: Image.Image, channels: int) -> Tensor:
+    """The pixels of an open image, upright: uint8 (channels, H, W); raises `Broken`."""
+    orientation = _orientation(image)
+    pixels = _pixels(image, channels)  # (H, W) or (H, W, 3)
     x = np.moveaxis(pixels, 2, 0) if pixels.ndim == 3 else np.stack([pixels] * channels)
     x = x.swapaxes(1, 2) if orientation >= 5 else x
     return torch.from_numpy(np.flip(x, _TURNS.get(orientation, ())).copy())

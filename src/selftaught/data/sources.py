@@ -164,3 +164,9 @@ class FolderImages:
 def folder_name(root: Path) -> str:
     """The folder's own name, also of `.`."""
     return os.path.basename(os.path.abspath(root))
+
+
+def printable(name: str) -> str:
+    """A file's name on one line of any text file: what is not Unicode, and line ends, escaped."""
+    text = name.encode("utf-8", "backslashreplace").decode()
+    return text.translate({ord(c): repr(c)[1:-1] for c in "\t\n\r"})

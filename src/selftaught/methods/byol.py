@@ -4,6 +4,7 @@ import math
 
 from torch import Tensor
 
+from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.encoders import Encoder
 from selftaught.nn.heads import mlp
@@ -17,12 +18,16 @@ class BYOL(Method):
     Grill et al. 2020, https://arxiv.org/abs/2006.07733, equations 1 to 3 and section 3.2. No
     negatives; the predictor and the target's momentum keep it from collapsing. The momentum rises
     to one along a cosine.
+
+    Raises UserError for a momentum outside [0, 1].
     """
 
     def __init__(
         self, encoder: Encoder, *, hidden: int = 4096, dim: int = 256, momentum: float = 0.996
     ) -> None:
         super().__init__()
+        if not 0 <= momentum <= 1:
+            raise UserError(f"a momentum of {momentum}; use --momentum with a number from 0 to 1")
         self.encoder = encoder
         self.projector = mlp(encoder.dim, hidden, dim, bias=False)
         self.predictor = mlp(dim, hidden, dim, bias=False)

@@ -41,12 +41,18 @@ class MAE(Method):
                 f"a ratio of {ratio} of {encoder.length} patches hides nothing or leaves nothing; "
                 "use --ratio 0.75 or smaller patches"
             )
+        channels = encoder.net.patch_embed.proj.in_channels
+        if dim % heads or dim % 4:
+            raise UserError(
+                f"a decoder of {dim} channels and {heads} heads; make {heads} divide it"
+            )
+        if normalize_target and encoder.patch**2 * channels == 1:
+            raise UserError("patches of one number cannot be normalised; use --patch 2 or more")
         self.encoder: ViT = encoder
         self.widen = nn.Linear(encoder.dim, dim)
         self.mask = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
         self.position = nn.Buffer(sine_position(dim, encoder.grid)[None])  # (1, L, dim)
         self.decoder = transformer(dim, depth, heads, encoder.length)
-        channels = encoder.net.patch_embed.proj.in_channels
         self.pixels = nn.Linear(dim, encoder.patch**2 * channels)
         self.ratio = ratio
         self.normalize_target = normalize_target

@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from selftaught import dist
+from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.encoders import Encoder
 from selftaught.nn.heads import mlp
@@ -16,13 +17,16 @@ class SimCLR(Method):
     projection head has one hidden layer with batch norm, as in the authors' code; its output is
     not normalised by another batch norm.
 
-    Needs a large batch: its other images are the negatives.
+    Needs a large batch: its other images are the negatives. Raises UserError for a temperature
+    that is not positive.
     """
 
     def __init__(
         self, encoder: Encoder, *, hidden: int = 2048, dim: int = 128, temperature: float = 0.5
     ) -> None:
         super().__init__()
+        if temperature <= 0:
+            raise UserError(f"a temperature of {temperature}; use --temperature above 0")
         self.encoder = encoder
         self.projector = mlp(encoder.dim, hidden, dim)
         self.temperature = temperature

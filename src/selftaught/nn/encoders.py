@@ -211,7 +211,7 @@ def build(name: str, *, channels: int, size: int, patch: int | None = None) -> E
     options: dict[str, Any] = {"in_chans": channels, "num_classes": 0}
     if name == "vit-nano" or name.startswith(("vit_", "deit")):
         patch = patch or patch_for(size)
-        if size % patch:
+        if patch < 1 or size % patch:
             fits = [p for p in range(1, size + 1) if size % p == 0 and size // p >= 2]
             raise UserError(
                 f"patches of {patch} pixels do not tile images of {size}; use --patch with one of "

@@ -55,7 +55,7 @@ def card(name: str) -> Card:
     """What is known of a recipe. Raises UserError naming the nearest one."""
     if name in RECIPES:
         return RECIPES[name]
-    near = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0)
+    near = difflib.get_close_matches(name.lower(), RECIPES, n=1, cutoff=0)
     raise UserError(
         f"no method named {name!r}; did you mean {near[0]!r}? `selftaught methods` lists them all"
     )
@@ -70,8 +70,8 @@ def find(name: str) -> Callable[..., Any]:
     module, _, function = place.partition(":")
     try:
         recipe = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"cannot use {name!r} as a method: {error}") from error
+    except Exception as error:  # whatever the user's own module raises
+        raise UserError(f"cannot use {name!r} as a method: {error!r}") from error
     returns = getattr(recipe, "__annotations__", {}).get("return")
     if getattr(returns, "__name__", returns) != "Run":
         raise UserError(f"{name} is not a recipe: it must be a function annotated `-> Run`")

@@ -1,10 +1,12 @@
 """What a recipe is given and what it returns."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from selftaught.errors import UserError
 from selftaught.method import Method
 
 
@@ -29,4 +31,10 @@ class Run:
     batch_size: int
     epochs: float  # the budget when the caller names none
     warmup: float  # share of the run in which the learning rate rises
-    clip: float = float("inf")  # bound of the gradient's norm
+    clip: float = math.inf  # bound of the gradient's norm
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup < 1:
+            raise UserError(f"a warm-up of {self.warmup}; use --warmup with a share from 0 to 1")
+        if not 0 < self.epochs < math.inf:
+            raise UserError(f"a budget of {self.epochs} epochs; use --epochs with a number above 0")
