@@ -400,3 +400,12 @@ def test_channels_by_the_header(tmp_path, mode, channels, monkeypatch):
     Image.new(mode, (5, 4)).save(tmp_path / "x.png")
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("pixels decoded"))
     assert size(tmp_path / "x.png") == (4, 5, channels)
+
+
+def test_a_large_photograph_is_reduced_and_a_smaller_one_is_not(tmp_path):
+    Image.new("L", (2600, 1300), 7).save(tmp_path / "large.png")
+    Image.new("L", (1024, 1500), 7).save(tmp_path / "fits.png")
+    large, fits = (decode(tmp_path / f"{name}.png", 1) for name in ("large", "fits"))
+    assert large.shape == (1, 1024, 2048)
+    assert (large == 7).all()
+    assert fits.shape == (1, 1500, 1024)

@@ -23,7 +23,7 @@ PROTOCOLS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 }
 HELD_OUT = 0.2  # share of the data that is held out where they have no test part
 SPLIT_SEED = 0
-BATCH = 512
+BATCH = 128
 
 
 def evaluate(

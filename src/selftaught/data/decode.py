@@ -35,11 +35,13 @@ from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageFile, UnidentifiedImageError
 from torch import Tensor
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 MEGAPIXELS = 100
+LARGEST = 1024  # pixels of the shorter side
 
 _ORIENTATION = 0x0112  # the EXIF tag
 # The axes of (C, H, W) that each orientation flips; from 5 on height and width are swapped first.
@@ -56,6 +58,8 @@ class Broken(Exception):
 def decode(path: str | os.PathLike[str], channels: Literal[1, 3]) -> Tensor:
     """The pixels of an image file, upright: uint8 (channels, H, W).
 
+    What has a shorter side of more than `LARGEST` pixels is reduced to that, antialiased.
+
     Raises `Broken` for whatever is not a whole image: a truncated file is never half grey.
     """
     with _opened(path) as image:
@@ -71,7 +75,17 @@ def tensor_of(image: Image.Image, channels: int) -> Tensor:
     pixels = _pixels(image, channels)  # (H, W) or (H, W, 3)
     x = np.moveaxis(pixels, 2, 0) if pixels.ndim == 3 else np.stack([pixels] * channels)
     x = x.swapaxes(1, 2) if orientation >= 5 else x
-    return torch.from_numpy(np.flip(x, _TURNS.get(orientation, ())).copy())
+    return _reduced(torch.from_numpy(np.flip(x, _TURNS.get(orientation, ())).copy()))
+
+
+def _reduced(x: Tensor) -> Tensor:
+    """A photograph with its shorter side at most `LARGEST`, so that a batch of them fits memory."""
+    height, width = x.shape[1:]
+    shrink = LARGEST / min(height, width)
+    if shrink >= 1:
+        return x
+    size = (round(height * shrink), round(width * shrink))
+    return F.interpolate(x[None], size=size, mode="bilinear", antialias=True)[0]
 
 
 def size(path: str | os.PathLike[str]) -> tuple[int, int, int]:
