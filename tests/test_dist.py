@@ -1,0 +1,107 @@
+"""Two processes train as one with the same global batch, in float64."""
+
+import itertools
+import multiprocessing
+
+import pytest
+import torch
+import torch.distributed
+from torch import nn
+
+from selftaught import dist
+from selftaught.method import Method, ViewBatch
+from selftaught.methods import MAE
+from selftaught.nn.encoders import build
+from selftaught.objectives.contrastive import nt_xent
+from selftaught.train import fit
+
+
+class Contrast(Method):
+    """SimCLR without batch norm, whose statistics are not shared between processes."""
+
+    def __init__(self, gather=dist.gather):
+        super().__init__()
+        self.encoder = nn.Linear(6, 4)
+        self.gather = gather
+
+    def forward(self, batch):
+        z1, z2 = (self.gather(self.encoder(x)) for x in batch.views)
+        return {"nt_xent": nt_xent(z1, z2, 0.2)}
+
+
+def deaf_gather(x):
+    """The control: a gather whose backward forgets the other processes."""
+    parts = [torch.empty_like(x) for _ in range(dist.world_size())]
+    torch.distributed.all_gather(parts, x.detach().contiguous())
+    parts[dist.rank()] = x
+    return torch.cat(parts)
+
+
+def method_of(kind):
+    torch.manual_seed(0)
+    if kind == "mae":
+        encoder = build("vit-nano", channels=1, size=8, patch=2)
+        return MAE(encoder, dim=16, depth=1, heads=2).double(), (8, 1, 8, 8), 1
+    return Contrast(deaf_gather if kind == "deaf" else dist.gather).double(), (8, 6), 2
+
+
+def trained(kind):
+    method, shape, views = method_of(kind)
+
+    def rows():
+        for step in itertools.count():
+            g = torch.Generator().manual_seed(step)
+            whole = torch.rand(views, *shape, generator=g, dtype=torch.float64)
+            yield ViewBatch(tuple(dist.mine(x) for x in whole), dist.mine(torch.arange(shape[0])))
+
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.1)
+    losses = [
+        dist.total(sum(s.terms.values())) / dist.world_size()
+        for s in fit(method, rows(), optimizer, steps=3, schedule=lambda progress: 1.0)
+    ]
+    return [p.detach() for p in method.parameters()] + losses
+
+
+def process(rank, place, kind, answers):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{place}", rank=rank, world_size=2
+    )
+    answers.put((rank, [x.numpy() for x in trained(kind)]))
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def by_two(kind, place):
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    arguments = [(rank, str(place), kind, answers) for rank in range(2)]
+    processes = [context.Process(target=process, args=a) for a in arguments]
+    for p in processes:
+        p.start()
+    found = dict(answers.get(timeout=120) for _ in processes)
+    for p in processes:
+        p.join()
+        assert p.exitcode == 0
+    return [[torch.from_numpy(x) for x in found[rank]] for rank in range(2)]
+
+
+@pytest.mark.parametrize("kind", ["contrast", "mae"])
+def test_two_processes_equal_one(kind, tmp_path):
+    one = trained(kind)
+    for other in by_two(kind, tmp_path / "meeting"):
+        for a, b in zip(one, other, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-12)
+
+
+def test_the_comparison_notices_a_gather_without_the_others_gradients(tmp_path):
+    one, (two, _) = trained("contrast"), by_two("deaf", tmp_path / "meeting")
+    assert not torch.allclose(one[0], two[0], rtol=1e-8, atol=1e-12)
+
+
+def test_one_process_is_the_identity():
+    x = torch.rand(4, 2)
+    assert dist.world_size() == 1
+    assert dist.rank() == 0
+    for same in (dist.gather, dist.mine, dist.total):
+        assert torch.equal(same(x), x)
