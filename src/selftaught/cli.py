@@ -162,9 +162,9 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 class _Common:
     """What every run has."""
 
-    data: Positional[str]
+    data: Annotated[Positional[str], arg(metavar="DATA")]
     """A folder of images or of IDX files, an .npz file, digits, or a torchvision name."""
-    out: Path
+    out: Annotated[Path, arg(metavar="RUN")]
     """A new folder for the run."""
     steps: int | None = None
     """Train for so many steps."""
@@ -239,9 +239,10 @@ DESCRIPTION = "Self-supervised learning: from data without labels to an encoder 
 
 
 def _one_line(box: str) -> str:
-    """The words of tyro's boxed message."""
+    """The words of tyro's boxed message, without its title and its pointer to the help."""
     lines = [line.strip(" │╭╮╰╯─") for line in box.splitlines()]
-    return " ".join(line for line in lines if line)
+    _title, *words = [line for line in lines if line] or ["", "the arguments are not understood"]
+    return " ".join(words).partition(" For full helptext")[0]
 
 
 def _json(found: Any) -> None:

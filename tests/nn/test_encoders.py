@@ -4,7 +4,15 @@ import torch
 
 from references.masked import patchify, sincos_position
 from selftaught.errors import UserError
-from selftaught.nn.encoders import FUSED_FROM, Conv3x3, build, patch_for, sine_position, transformer
+from selftaught.nn.encoders import (
+    FUSED_FROM,
+    Conv3x3,
+    build,
+    fuse_attention,
+    patch_for,
+    sine_position,
+    transformer,
+)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -68,6 +76,9 @@ def test_tokens_equal_timms_own_forward():
 def test_attention_follows_the_number_of_tokens():
     assert not transformer(16, 1, 2, FUSED_FROM - 1)[0].attn.fused_attn
     assert transformer(16, 1, 2, FUSED_FROM)[0].attn.fused_attn
+    short = transformer(16, 1, 2, 9)
+    fuse_attention(short)
+    assert short[0].attn.fused_attn
 
 
 @pytest.mark.parametrize(("size", "patch"), [(8, 2), (28, 4), (32, 4), (64, 8), (224, 16)])

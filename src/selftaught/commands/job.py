@@ -19,7 +19,7 @@ from selftaught.data.batches import batches
 from selftaught.data.images import Skipped, open_images
 from selftaught.errors import Stopped, UserError
 from selftaught.method import ViewBatch
-from selftaught.nn.encoders import ViT
+from selftaught.nn.encoders import ViT, fuse_attention
 from selftaught.optim import warmup_cosine
 from selftaught.protocols.spectrum import Spectrum
 from selftaught.recipes.run import Run
@@ -72,6 +72,8 @@ class Job:
         name, own, seed = self.call["method"], self.call["arguments"], self.call["seed"]
         run = pretrained.rebuild(name, self.pixels, own, seed)
         run.method.to(device=self.device, memory_format=torch.channels_last)  # pyright: ignore
+        if self.device.type != "cpu":
+            fuse_attention(run.method)
         return run
 
     def _probe(self) -> list[torch.Tensor]:
@@ -118,37 +120,43 @@ class Job:
     # Training
 
     def train(self, workers: int) -> None:
-        """Train to the end of the budget, or until a signal."""
+        """Train to the end of the budget, or until a signal; Stopped then."""
         began = time.monotonic()
-        with Stop() as stop:
-            start = self._restore() if self.folder.begun() else 0
-            steps = self._plan(workers, start)
-            every = max(1, math.ceil(steps / RECORDS))
-            probes = {round(steps * k / PROBES) for k in range(1, PROBES + 1)}
-            log = Log(self.run.batch_size)
-            saved = time.monotonic()
-            signals = self.signals()
-            with Progress(steps, self.console) as progress:
-                for step in self._fit(workers, start, steps, self.run):
-                    log.add(step)
-                    probed = step.number in probes
-                    if probed:
-                        signals = self.signals()
-                    if probed or step.number % every == 0 or step.number == steps:
-                        record = log.record(step, signals if probed else None)
-                        self.folder.log(record)
-                        progress.show(record, signals)
-                    if stop.signal or time.monotonic() - saved > SAVE_EVERY or step.number == steps:
-                        self._save(step.number)
-                        saved = time.monotonic()
-                    if stop.signal and step.number < steps:
-                        raise Stopped(
-                            stop.signal,
-                            f"stopped at step {step.number} of {steps} and saved; go on with "
-                            f"--resume",
-                        )
         before = self.description.get("training_seconds", 0.0)
-        self.description["training_seconds"] = round(before + time.monotonic() - began, 1)
+        try:
+            with Stop() as stop:
+                self._train(workers, stop)
+        finally:
+            self.description["training_seconds"] = round(before + time.monotonic() - began, 1)
+            if self.folder.begun():
+                self.folder.write(self.description)
+
+    def _train(self, workers: int, stop: Stop) -> None:
+        start = self._restore() if self.folder.begun() else 0
+        steps = self._plan(workers)
+        every = max(1, math.ceil(steps / RECORDS))
+        probes = {round(steps * k / PROBES) for k in range(1, PROBES + 1)}
+        log = Log(self.run.batch_size)
+        saved = time.monotonic()
+        signals = self.signals()
+        with Progress(steps, self.console) as progress:
+            for step in self._fit(workers, start, steps, self.run):
+                log.add(step)
+                last, probed = step.number == steps, step.number in probes
+                if probed:
+                    signals = self.signals()
+                if probed or last or step.number % every == 0:
+                    record = log.record(step, signals if probed else None)
+                    self.folder.log(record)
+                    progress.show(record, signals)
+                if last or stop.signal or time.monotonic() - saved > SAVE_EVERY:
+                    self._save(step.number)
+                    saved = time.monotonic()
+                if stop.signal and not last:
+                    raise Stopped(
+                        stop.signal,
+                        f"stopped at step {step.number} of {steps} and saved; go on with --resume",
+                    )
 
     def _fit(self, workers: int, start: int, steps: int, run: Run) -> Iterator[Step]:
         found = batches(
@@ -211,7 +219,7 @@ class Job:
             f"it is saved and {place} names the batch; try a lower --lr or --precision float32"
         )
 
-    def _plan(self, workers: int, start: int) -> int:
+    def _plan(self, workers: int) -> int:
         """How many steps the budget is; decided once, then kept in run.json."""
         if "steps" in self.description:
             return self.description["steps"]

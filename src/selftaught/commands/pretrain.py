@@ -76,8 +76,11 @@ def pretrain(
 
 
 def _as_begun(asked: dict[str, Any], begun: dict[str, Any]) -> dict[str, Any]:
-    """The settings a run began with; UserError where others were asked for."""
-    given = {k: v for k, v in asked.items() if v is not None and k != "arguments"}
+    """The settings a run began with; UserError where others were asked for.
+
+    The data may have moved: whether they are the same is seen by their fingerprint.
+    """
+    given = {k: v for k, v in asked.items() if v is not None and k not in ("arguments", "data")}
     own = {f"{k} (of the method)": v for k, v in asked["arguments"].items()}
     before = begun | {f"{k} (of the method)": v for k, v in begun["arguments"].items()}
     differ = [
@@ -90,7 +93,7 @@ def _as_begun(asked: dict[str, Any], begun: dict[str, Any]) -> dict[str, Any]:
             f"the run has other settings: {'; '.join(differ)}; resume with the same, or give "
             "another folder to --out"
         )
-    return begun
+    return begun | {"data": asked["data"]}
 
 
 def _finish(job: Job) -> None:

@@ -196,6 +196,13 @@ def transformer(dim: int, depth: int, heads: int, length: int) -> nn.Sequential:
     return nn.Sequential(*blocks, nn.LayerNorm(dim, eps=1e-6))
 
 
+def fuse_attention(module: nn.Module) -> None:
+    """Take the fused attention everywhere, as suits a GPU whatever the number of tokens."""
+    for part in module.modules():
+        if hasattr(part, "fused_attn"):
+            part.fused_attn = True  # pyright: ignore
+
+
 def build(name: str, *, channels: int, size: int, patch: int | None = None) -> Encoder:
     """The encoder of that name for square images of ``size`` pixels.
 
