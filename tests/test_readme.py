@@ -10,7 +10,7 @@ def test_the_plain_training_loop_learns():
     (code,) = [b for b in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL) if "SimCLR(" in b]
     losses = []
     code = code.replace("range(100)", "range(12)").replace(
-        "optimizer.zero_grad();", "losses.append(loss.item()); optimizer.zero_grad();"
+        "optimizer.zero_grad()", "losses.append(loss.item()); optimizer.zero_grad()"
     )
     exec(code, {"losses": losses})
     assert len(losses) == 12
