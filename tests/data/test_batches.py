@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 from typing import NamedTuple
 
 import pytest
@@ -291,6 +293,25 @@ def test_stopping_early_ends_the_workers():
     del found
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
+
+
+HELD = """
+import sys, torch
+from pathlib import Path
+from selftaught.data.batches import batches
+from selftaught.data.images import ArrayImages
+from selftaught.views.image import Crop, View, Views
+
+images = ArrayImages(torch.zeros(20, 1, 8, 8, dtype=torch.uint8), "x")
+views = Views([View(Crop(8))], (0.5,), (0.5,))
+found = batches(images, views, batch_size=5, seed=1, start=0, stop=1000, workers=1)
+next(found)
+sys.kept = found.gi_frame  # as a traceback would
+"""
+
+
+def test_a_program_ends_though_it_still_holds_the_batches():
+    subprocess.run([sys.executable, "-c", HELD], timeout=60, check=True)
 
 
 # Plain

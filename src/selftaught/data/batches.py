@@ -6,9 +6,13 @@ its own: torch's global generator is never touched.
 """
 
 import functools
+import multiprocessing
+import os
 import signal
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -131,8 +135,10 @@ def _parallel(steps: _Steps, wanted: range, workers: int) -> Iterator[Batch | Us
         worker_init_fn=_ignore_signals,
         generator=torch.Generator(),  # without one it draws from the global generator
     )
+    others = set(multiprocessing.active_children())
     with _handler_kept():
         found = iter(loader)
+    weakref.finalize(found, _end, os.getpid(), set(multiprocessing.active_children()) - others)
     try:
         yield from found
     except (RuntimeError, ConnectionError, EOFError) as error:
@@ -152,6 +158,16 @@ def _ignore_signals(_: int) -> None:
     """For workers: the main process alone decides when to stop, and stops them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _end(owner: int, workers: set[BaseProcess]) -> None:
+    """End the workers of an iterator that is given up, at the latest when Python exits.
+
+    By itself Python would send them SIGTERM, which they ignore, and wait for them for ever.
+    """
+    if os.getpid() == owner:
+        for worker in workers:
+            worker.kill()
 
 
 @contextmanager
