@@ -28,8 +28,9 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.contiguous()  # in memory too: images may be channels last
         parts = [torch.empty_like(x) for _ in range(world_size())]
-        distributed.all_gather(parts, x.contiguous())
+        distributed.all_gather(parts, x)
         return torch.cat(parts)
 
     @staticmethod
@@ -47,6 +48,23 @@ def gather(x: Tensor) -> Tensor:
     those of the global loss.
     """
     return _Gather.apply(x) if world_size() > 1 else x  # pyright: ignore
+
+
+class _Sum(torch.autograd.Function):
+    """All-reduce whose backward sums what every process sends back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return total(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return total(grads[0])
+
+
+def summed(x: Tensor) -> Tensor:
+    """The sum over processes, differentiably: gradients are summed as those of `gather` are."""
+    return _Sum.apply(x) if world_size() > 1 else x  # pyright: ignore
 
 
 def mine(x: Tensor) -> Tensor:
