@@ -19,7 +19,8 @@ ALLOWED = {
     **{part: BASE | {part} for part in PARTS},
     "optim": BASE,
     "checkpoint": BASE,
-    "train": BASE | {"optim"},
+    "health": set(),
+    "train": BASE | {"optim", "nn"},
     "methods": {"method", "dist", "errors", "objectives", "nn", "methods"},
     "recipes": BASE | PARTS | {"methods", "optim", "recipes"},
 }

@@ -55,3 +55,24 @@ def test_groups_cover_every_trainable_parameter_once():
     }
     assert weights["weight_decay"] == 0.1
     assert others["weight_decay"] == 0
+
+
+def test_constant_modules_have_groups_of_their_own():
+    net = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2), nn.Linear(2, 2))
+    net[3].bias.requires_grad_(False)
+    found = groups(net, weight_decay=0.1, constant=[net[1], net[3]])
+    kinds = [(g.get("constant", False), g["adapt"], g["weight_decay"]) for g in found]
+    assert kinds == [(False, True, 0.1), (False, False, 0.0), (True, True, 0.1), (True, False, 0.0)]
+    expected = [
+        [net[0].weight, net[2].weight],
+        [net[0].bias, net[2].bias],
+        [net[3].weight],
+        [net[1].weight, net[1].bias],
+    ]
+    assert [[id(p) for p in g["params"]] for g in found] == [[id(p) for p in e] for e in expected]
+
+
+def test_without_constant_modules_no_group_is_constant():
+    found = groups(nn.Linear(2, 2), weight_decay=0.1)
+    assert len(found) == 2
+    assert not any("constant" in g for g in found)

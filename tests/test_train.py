@@ -1,3 +1,4 @@
+import copy
 import itertools
 import math
 
@@ -110,3 +111,157 @@ def test_the_callers_random_state_is_left_alone():
     before = torch.get_rng_state()
     list(fit(method, forever(), adam(method), steps=2))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+# Constant groups
+
+
+def test_constant_groups_keep_their_rate():
+    method = Line()
+    parameters = [
+        {"params": [method.encoder.weight], "lr": 0.2},
+        {"params": [method.encoder.bias], "lr": 0.3, "constant": True},
+    ]
+    optimizer = torch.optim.SGD(parameters)
+    rates = []
+    for step in fit(method, forever(), optimizer, steps=4, schedule=lambda progress: 1 - progress):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        assert step.lr == rates[-1][0]
+    assert [first for first, _ in rates] == pytest.approx([0.2, 0.15, 0.1, 0.05])
+    assert [second for _, second in rates] == [0.3] * 4
+
+
+def test_a_resumed_run_has_the_rates_of_the_unbroken_one():
+    def made():
+        method = Line()
+        parts = [{"params": [method.encoder.weight]}, {"params": [method.encoder.bias]}]
+        parts[1]["constant"] = True
+        return method, torch.optim.AdamW(parts, lr=0.2)
+
+    def train(method, optimizer, **options):
+        found = fit(method, resumed(options.get("start", 0)), optimizer, steps=6, **options)
+        return list(itertools.islice(found, 6 if options.get("start") else 3))
+
+    (one, a), (other, b) = made(), made()
+    for _ in fit(one, forever(), a, steps=6):
+        pass
+    train(other, b)
+    fresh, c = made()
+    fresh.load_state_dict(other.state_dict())
+    c.load_state_dict(copy.deepcopy(b.state_dict()))
+    train(fresh, c, start=3)
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, fresh.state_dict()[name]), name
+
+
+# Surveys
+
+
+class Surveyor(Method):
+    """Remembers the mean of what it saw in all the data, and draws a number at each survey."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder = nn.Sequential(nn.Linear(1, 2), nn.BatchNorm1d(2))
+        self.centre = nn.Buffer(torch.zeros(2))
+        self.drawn = nn.Buffer(torch.zeros(()))
+        self.log = []
+
+    def forward(self, batch):
+        (x,) = batch.views
+        assert self.training
+        self.log.append("step")
+        noise = 0.1 * torch.rand(2)
+        return {"distance": (self.encoder(x) - self.centre - 1 + noise).square().mean()}
+
+    def survey(self, whole):
+        assert not self.training
+        assert not torch.is_grad_enabled()
+        self.log.append(f"survey at {self.progress:.2f}")
+        self.half = torch.is_autocast_enabled("cpu")
+        h = torch.cat([self.encoder(x) for batch in whole for x in batch.views])
+        assert not h.requires_grad
+        self.centre.copy_(h.mean(0))
+        self.drawn.copy_(torch.rand(()))
+
+
+def everything():
+    x = torch.linspace(-1, 1, 10).view(-1, 1)
+    for index in torch.arange(10).split(4):
+        yield ViewBatch((x[index],), index)
+
+
+def resumed(start):
+    return itertools.islice(forever(), start, None)
+
+
+def surveyed(method, optimizer, *, start=0, stop=8, every=3, **options):
+    found = fit(
+        method,
+        resumed(start),
+        optimizer,
+        steps=8,
+        start=start,
+        survey=everything,
+        survey_every=every,
+        **options,
+    )
+    return list(itertools.islice(found, stop - start))
+
+
+def test_the_survey_comes_before_the_steps_it_is_due_at():
+    method = Surveyor()
+    surveyed(method, adam(method))
+    step = ["step"]
+    assert method.log == [
+        *("survey at 0.00", *step * 3),
+        *("survey at 0.38", *step * 3),
+        *("survey at 0.75", *step * 2),
+    ]
+    assert method.training
+
+
+def test_a_survey_moves_no_running_statistics_but_what_it_writes():
+    method = Surveyor()
+    surveyed(method, adam(method), stop=1, every=1)
+    plain = Surveyor()
+    plain.survey = lambda whole: plain.centre.copy_(method.centre)
+    surveyed(plain, adam(plain), stop=1, every=1)
+    assert method.encoder[1].num_batches_tracked == 1
+    for name in ("encoder.1.running_mean", "encoder.1.running_var"):
+        assert torch.equal(method.state_dict()[name], plain.state_dict()[name])
+
+
+@pytest.mark.parametrize("options", [{"every": 0}, {"survey": None}])
+def test_without_one_there_is_none(options):
+    method = Surveyor()
+    whole = {"survey": everything, "survey_every": 2} | {
+        {"every": "survey_every"}.get(name, name): value for name, value in options.items()
+    }
+    list(fit(method, forever(), adam(method), steps=4, **whole))
+    assert method.log == ["step"] * 4
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_the_survey_is_taken_in_the_runs_precision(half):
+    method = Surveyor()
+    dtype = torch.bfloat16 if half else torch.float32
+    surveyed(method, adam(method), stop=1, dtype=dtype)
+    assert method.half == half
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4, 6])
+def test_resume_at_and_between_surveys_is_exact(stop):
+    one, first, second = Surveyor(), Surveyor(), Surveyor()
+    with torch.no_grad():
+        second.encoder[0].weight.zero_()
+    surveyed(one, adam(one))
+    before, after = adam(first), adam(second)
+    surveyed(first, before, stop=stop)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    after.load_state_dict(copy.deepcopy(before.state_dict()))
+    surveyed(second, after, start=stop)
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name]), name
+    assert one.drawn != 0

@@ -1,5 +1,6 @@
 """What a method is, and what it is given."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +23,9 @@ class Method(nn.Module):
     """A way to learn an encoder without labels.
 
     ``forward(batch)`` returns the named terms of the objective, each a scalar; what trains it
-    minimises their sum. What moves without a gradient moves in ``after_step``. What is remembered
-    between batches is a persistent buffer, so that a checkpoint holds it.
+    minimises their sum. What moves without a gradient moves in ``after_step``, which comes only if
+    every term was finite; ``forward`` moves nothing but the running statistics of batch norm. What
+    is remembered between batches is a persistent buffer, so that a checkpoint holds it.
     """
 
     encoder: Any  #: what is exported: a module with `dim`, the width of its features
@@ -34,4 +36,11 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def after_step(self) -> None:
-        """Move what moves without a gradient (teachers); called after each optimiser step."""
+        """Move what moves without a gradient (teachers, queues); called after each step."""
+
+    def survey(self, whole: Iterable[ViewBatch]) -> None:
+        """Look at every sample once, in one plain view and without a gradient, in eval mode.
+
+        Called before the steps that ``Run.survey_every`` names, for what needs all the data:
+        pseudo-labels of clusters.
+        """

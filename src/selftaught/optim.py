@@ -1,30 +1,35 @@
 """Parameter groups, the LARS optimiser and the learning rate's schedule."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
 
-def groups(module: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
-    """Every trainable parameter, in two groups.
+def groups(
+    module: nn.Module, *, weight_decay: float, constant: Iterable[nn.Module] = ()
+) -> list[dict[str, Any]]:
+    """Every trainable parameter, in groups.
 
     The weight matrices and kernels of layers decay and, under LARS, are adapted; biases, the scales
-    of norms, positions and learned tokens are neither.
+    of norms, positions and learned tokens are neither. The parameters of ``constant`` modules have
+    groups of their own, whose learning rate the schedule leaves alone.
     """
-    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-
-    def is_weight(name: str, p: nn.Parameter) -> bool:
-        return name.endswith("weight") and p.ndim > 1
-
-    weights = [p for name, p in named if is_weight(name, p)]
-    others = [p for name, p in named if not is_weight(name, p)]
-    return [
-        {"params": weights, "weight_decay": weight_decay, "adapt": True},
-        {"params": others, "weight_decay": 0.0, "adapt": False},
-    ]
+    apart = {p for part in constant for p in part.parameters()}
+    found = []
+    for is_constant in (False, True) if apart else (False,):
+        weights, others = [], []
+        for name, p in module.named_parameters():
+            if p.requires_grad and (p in apart) == is_constant:
+                (weights if name.endswith("weight") and p.ndim > 1 else others).append(p)
+        more = {"constant": True} if is_constant else {}
+        found += [
+            {"params": weights, "weight_decay": weight_decay, "adapt": True, **more},
+            {"params": others, "weight_decay": 0.0, "adapt": False, **more},
+        ]
+    return found
 
 
 def warmup_cosine(progress: float, warmup: float) -> float:

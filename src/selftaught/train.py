@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from selftaught import dist, precision, seeds
 from selftaught.method import Method, ViewBatch
+from selftaught.nn.memory import Memory
+from selftaught.nn.norm import synchronise
 from selftaught.optim import warmup_cosine
 
 
@@ -44,13 +46,20 @@ def fit(
     schedule: Callable[[float], float] = lambda progress: warmup_cosine(progress, 0.1),
     dtype: torch.dtype = torch.float32,
     clip: float = math.inf,
+    survey: Callable[[], Iterable[ViewBatch]] | None = None,
+    survey_every: int = 0,
 ) -> Iterator[Step]:
     """Train ``method`` from step ``start`` to ``steps``; the caller logs, saves and stops between.
 
     ``batches`` begins with the batch of step ``start``. ``schedule`` maps the share of the run that
     is done to a factor of each group's learning rate. Random numbers inside a step come from
     (seed, step), so a resumed run draws what the unbroken one would have drawn, and whatever the
-    caller does between two steps changes nothing. ``clip`` bounds the gradient's norm.
+    caller does between two steps changes nothing. ``clip`` bounds the gradient's norm. Groups
+    marked ``constant`` keep their learning rate.
+
+    Every ``survey_every`` steps, from the first on, the method is shown the whole data set that
+    ``survey()`` iterates over. With several processes batch norm is synchronised, except where a
+    method has put it in groups.
 
     Raises NotFinite before the optimiser or a teacher moves.
     """
@@ -58,6 +67,8 @@ def fit(
     cuda = [device] if device.type == "cuda" else []
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
+    if dist.world_size() > 1:
+        synchronise(method)
     for number in range(start, steps):
         began = time.perf_counter()
         batch = next(batches)
@@ -65,11 +76,14 @@ def fit(
         method.train()
         method.progress = number / steps
         for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * schedule(method.progress)
+            factor = 1.0 if group.get("constant") else schedule(method.progress)
+            group["lr"] = group["initial_lr"] * factor
         optimizer.zero_grad(set_to_none=True)
         with _undone_if_not_finite(method), torch.random.fork_rng(cuda):
             torch.manual_seed(seeds.derive(seed, "step", number))
             with precision.autocast(device, dtype):
+                if survey is not None and survey_every and number % survey_every == 0:
+                    _survey(method, survey())
                 terms = method(batch)
             _require_finite(terms, number, batch)
             torch.stack(list(terms.values())).sum().backward()
@@ -88,14 +102,23 @@ def fit(
         )
 
 
+@torch.no_grad()
+def _survey(method: Method, whole: Iterable[ViewBatch]) -> None:
+    method.eval()
+    method.survey(whole)
+    method.train()
+
+
 @contextmanager
 def _undone_if_not_finite(method: Method) -> Iterator[None]:
-    """Put the buffers back that a forward pass has moved, running statistics and queues."""
-    before = [buffer.clone() for buffer in method.buffers()]
+    """Put back the buffers that a forward pass may have moved, running statistics above all."""
+    parts = [part for part in method.modules() if not isinstance(part, Memory)]
+    moved = [buffer for part in parts for buffer in part.buffers(recurse=False)]
+    before = [buffer.clone() for buffer in moved]
     try:
         yield
     except NotFinite:
-        for buffer, value in zip(method.buffers(), before, strict=True):
+        for buffer, value in zip(moved, before, strict=True):
             buffer.copy_(value)
         raise
 

@@ -32,9 +32,16 @@ class Run:
     epochs: float  # the budget when the caller names none
     warmup: float  # share of the run in which the learning rate rises
     clip: float = math.inf  # bound of the gradient's norm
+    survey_every: int = 0  # steps between two looks at the whole data set; 0 is never
+    images: int | None = None  # train only on so many of the images, evenly spread
 
     def __post_init__(self) -> None:
         if not 0 <= self.warmup < 1:
             raise UserError(f"a warm-up of {self.warmup}; use --warmup with a share from 0 to 1")
         if not 0 < self.epochs < math.inf:
             raise UserError(f"a budget of {self.epochs} epochs; use --epochs with a number above 0")
+        if self.images is not None and self.images < self.batch_size:
+            raise UserError(
+                f"a batch of {self.batch_size} of {self.images} images that are trained on; use a "
+                "smaller --batch-size"
+            )
