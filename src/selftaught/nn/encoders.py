@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from selftaught.errors import UserError
 from selftaught.nn.masking import take
 
-OWN = ("resnet-nano", "vit-nano")
+OWN = ("resnet-nano", "vit-nano", "amdim-nano")
 SMALL = 64  # pixels: up to this side an image is too small for a stem that shrinks it
 
 
@@ -35,10 +35,13 @@ class Conv3x3(nn.Conv2d):
     """A 3x3 convolution without bias that is one matrix product where the map is tiny.
 
     On a processor, the backward pass of a convolution over a map of 3 x 3 takes more than twice as
-    long as that of the same product of matrices.
+    long as that of the same product of matrices. Where the result is a single pixel, that of PyTorch
+    2.14 is wrong too: in bfloat16 and with a stride of 2, it leaves the gradient of those weights
+    that saw only padding as it finds them in memory.
     """
 
     TINY = 4  # pixels a side
+    FEW = 256  # images; of many, as of patches, the convolution is quicker
 
     def __init__(self, d_in: int, d_out: int, stride: int = 1) -> None:
         super().__init__(d_in, d_out, 3, stride, 1, bias=False)
@@ -47,7 +50,9 @@ class Conv3x3(nn.Conv2d):
         """(B, d_in, H, W) to (B, d_out, H / stride, W / stride)."""
         step = self.stride[0]
         height, width = ((side - 1) // step + 1 for side in input.shape[2:])
-        if input.device.type != "cpu" or max(height, width) > self.TINY:
+        largest = max(height, width)
+        tiny = largest <= self.TINY and (len(input) <= self.FEW or largest == 1)
+        if input.device.type != "cpu" or not tiny:
             return super().forward(input)
         x = F.pad(input, (1, 1, 1, 1)).permute(0, 2, 3, 1)  # (B, H + 2, W + 2, d_in)
         rows, columns = step * (height - 1) + 1, step * (width - 1) + 1
@@ -109,7 +114,7 @@ class Convolutional(Encoder):
     def __init__(self, net: Any) -> None:
         super().__init__()
         self.net = net
-        self.dim = net.num_features
+        self.dim = getattr(net, "head_hidden_size", net.num_features)  # layers before the classifier
         self.any_size = not hasattr(net, "patch_embed")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -118,11 +123,14 @@ class Convolutional(Encoder):
 
 
 class ViT(Encoder):
-    """A timm vision transformer that can leave tokens out.
+    """A timm vision transformer that can leave tokens out, or hide them.
 
     Its positions are fixed two-dimensional sines and cosines, as in MAE (arXiv 2111.06377,
     appendix A.1) and MoCo v3; its feature is the mean of the last layer's normalised patch tokens.
+    An image of another size has the same sines at as many places as it has patches.
     """
+
+    any_size = True
 
     def __init__(self, net: Any) -> None:
         super().__init__()
@@ -135,6 +143,7 @@ class ViT(Encoder):
         with torch.no_grad():
             net.pos_embed.zero_()[:, -len(position) :] = position
         net.pos_embed.requires_grad_(False)
+        net.patch_embed.strict_img_size = False
         for block in net.blocks:
             block.attn.fused_attn = self.grid**2 >= FUSED_FROM
 
@@ -145,23 +154,61 @@ class ViT(Encoder):
 
     def patches(self, x: Float[Tensor, "n c s s"]) -> Float[Tensor, "n l p"]:
         """The image's patches as rows of pixels, row by row, each pixel's channels together."""
-        n, c = x.shape[:2]
-        x = x.reshape(n, c, self.grid, self.patch, self.grid, self.patch)
-        return x.permute(0, 2, 4, 3, 5, 1).reshape(n, self.length, -1)
+        n, c, side, _ = x.shape
+        grid = side // self.patch
+        x = x.reshape(n, c, grid, self.patch, grid, self.patch)
+        return x.permute(0, 2, 4, 3, 5, 1).reshape(n, grid**2, -1)
 
     def tokens(
-        self, x: Float[Tensor, "n c s s"], keep: Int[Tensor, "n k"] | None = None
+        self,
+        x: Float[Tensor, "n c s s"],
+        keep: Int[Tensor, "n k"] | None = None,
+        *,
+        hidden: Bool[Tensor, "n l"] | None = None,
+        blank: Float[Tensor, " d"] | None = None,
     ) -> Float[Tensor, "n k d"]:
-        """The last layer's normalised patch tokens; patches not in ``keep`` are never looked at."""
-        net = self.net
-        position = net.pos_embed[:, -self.length :]
-        tokens = net.patch_embed(x) + position  # (B, L, D)
+        """The last layer's normalised patch tokens.
+
+        Patches not in ``keep`` are never looked at; those that are ``hidden`` are replaced by the
+        token ``blank`` before their positions are added.
+        """
+        tokens = self.net.blocks(self._embedded(x, keep, hidden, blank))
+        return self.net.norm(tokens)[:, self.prefix :]
+
+    def layers(
+        self,
+        x: Float[Tensor, "n c s s"],
+        *,
+        hidden: Bool[Tensor, "n l"] | None = None,
+        blank: Float[Tensor, " d"] | None = None,
+    ) -> list[Float[Tensor, "n l d"]]:
+        """The patch tokens after each block, from first to last, before the final norm."""
+        tokens = self._embedded(x, None, hidden, blank)
+        found = []
+        for block in self.net.blocks:
+            tokens = block(tokens)
+            found.append(tokens[:, self.prefix :])
+        return found
+
+    def _embedded(
+        self, x: Tensor, keep: Tensor | None, hidden: Tensor | None, blank: Tensor | None
+    ) -> Tensor:
+        """What the first block sees (B, prefix + K, D)."""
+        net, grid = self.net, x.shape[-1] // self.patch
+        tokens = net.patch_embed(x)  # (B, L, D)
+        if hidden is not None:
+            assert blank is not None
+            tokens = torch.where(hidden.unsqueeze(-1), blank.to(tokens.dtype), tokens)
+        if grid == self.grid:
+            position = net.pos_embed[:, -self.length :]
+        else:
+            position = sine_position(self.dim, grid, self.grid).to(tokens)
+        tokens = tokens + position
         if keep is not None:
             tokens = take(tokens, keep)
         prefix = [t for t in (net.cls_token, net.reg_token) if t is not None]
         tokens = torch.cat([*(t.expand(len(x), -1, -1) for t in prefix), tokens], dim=1)
-        tokens = net.blocks(net.norm_pre(net.pos_drop(tokens)))
-        return net.norm(tokens)[:, self.prefix :]
+        return net.norm_pre(net.pos_drop(tokens))
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, dim), the mean over patches."""
@@ -171,14 +218,17 @@ class ViT(Encoder):
 FUSED_FROM = 256  # tokens; below, plain attention has the faster backward on a processor
 
 
-def sine_position(dim: int, grid: int) -> Float[Tensor, "l d"]:
+def sine_position(dim: int, grid: int, extent: int | None = None) -> Float[Tensor, "l d"]:
     """Fixed positions of a square grid, row by row: half of the channels for each coordinate.
 
     Each half is the sines, then the cosines of the coordinate over wavelengths from 2 pi to
-    10,000 * 2 pi, as in MAE's code; the column comes first.
+    10,000 * 2 pi, as in MAE's code; the column comes first. With ``extent`` the grid is stretched
+    over a square of that many places a side.
     """
     frequency = 10000 ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim / 4))  # (D/4,)
-    row, column = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
+    stretch = (extent or grid) / grid
+    place = (torch.arange(grid, dtype=torch.float64) + 0.5) * stretch - 0.5
+    row, column = torch.meshgrid(place, place, indexing="ij")
     halves = []
     for coordinate in (column, row):
         angle = coordinate.reshape(-1, 1) * frequency  # (L, D/4)
@@ -211,6 +261,10 @@ def build(name: str, *, channels: int, size: int, patch: int | None = None) -> E
     """
     if name == "resnet-nano":
         return ResNetNano(channels=channels)
+    if name == "amdim-nano":
+        from selftaught.nn.scales import AmdimNano
+
+        return AmdimNano(channels=channels, size=size)
     import timm
     from timm.models.resnet import ResNet
     from timm.models.vision_transformer import VisionTransformer

@@ -2,20 +2,86 @@
 
 import itertools
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from selftaught.errors import UserError
+from selftaught.precision import float32
 
 
-def mlp(*dims: int, bias: bool = True) -> nn.Sequential:
-    """Linear layers of the given widths with batch norm and ReLU between them.
+def mlp(
+    *dims: int, bias: bool = True, norm: bool = True, norm_out: bool = False, gelu: bool = False
+) -> nn.Sequential:
+    """Linear layers of the given widths with batch norm and ReLU, or GELU, between them.
 
-    A layer that batch norm follows has no bias; ``bias`` is the last one's. Raises UserError for a
-    width below 1.
+    Without ``norm`` there is only the ReLU. ``norm_out`` ends with a batch norm that has no scale
+    and no shift. A layer that batch norm follows has no bias; ``bias`` is the last one's where none
+    does. Raises UserError for a width below 1.
     """
     if min(dims) < 1:
         raise UserError(f"a head of widths {dims}; give hidden and output at least 1")
     layers: list[nn.Module] = []
     for d_in, d_out in itertools.pairwise(dims[:-1]):
-        layers += [nn.Linear(d_in, d_out, bias=False), nn.BatchNorm1d(d_out), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, nn.Linear(dims[-2], dims[-1], bias=bias))
+        layers.append(nn.Linear(d_in, d_out, bias=not norm))
+        layers += [nn.BatchNorm1d(d_out)] if norm else []
+        layers.append(nn.GELU() if gelu else nn.ReLU(inplace=True))
+    layers.append(nn.Linear(dims[-2], dims[-1], bias=bias and not norm_out))
+    layers += [nn.BatchNorm1d(dims[-1], affine=False)] if norm_out else []
+    return nn.Sequential(*layers)
+
+
+class PrototypeHead(nn.Module):
+    """How much a feature is like each of ``count`` learned prototypes.
+
+    DINO (Caron et al. 2021, arXiv 2104.14294), appendix C and the authors' code: an MLP with GELU
+    and without batch norm, its output at length one, then a weight-normed linear layer. The
+    lengths of ``directions`` play no part; the prototypes' own are ``lengths``, one unless
+    ``learn_lengths``.
+
+    Deviation: no weight decay on ``directions``, which changes nothing but their lengths; so they
+    stay where they are while they get no gradient.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        hidden: int,
+        bottleneck: int,
+        count: int,
+        *,
+        norm: bool = False,
+        learn_lengths: bool = False,
+    ) -> None:
+        super().__init__()
+        if count < 2:
+            raise UserError(f"a head of {count} outputs; use --outputs with 2 or more")
+        self.mlp = mlp(dim, hidden, hidden, bottleneck, norm=norm, gelu=True)
+        for layer in self.mlp:
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+        bound = bottleneck**-0.5
+        self.directions = nn.Parameter(torch.empty(count, bottleneck).uniform_(-bound, bound))
+        self.lengths = nn.Parameter(torch.ones(count)) if learn_lengths else None
+
+    def embed(self, h: Float[Tensor, "*n d"]) -> Float[Tensor, "*n e"]:
+        """Unit vectors that the prototypes are compared with."""
+        return F.normalize(self.mlp(h).to(self.directions.dtype), dim=-1)
+
+    @float32
+    def compare(self, z: Float[Tensor, "*n e"], *, learn: bool = True) -> Float[Tensor, "*n k"]:
+        """Scores; without ``learn`` the prototypes get a gradient of zero.
+
+        Zero and not none, since data-parallel training waits for every parameter's gradient.
+        """
+        weight = F.normalize(self.directions, dim=1)
+        if self.lengths is not None:
+            weight = self.lengths[:, None] * weight
+        return F.linear(z, weight if learn else weight.detach() + 0 * weight)
+
+    def forward(self, h: Float[Tensor, "*n d"], *, learn: bool = True) -> Float[Tensor, "*n k"]:
+        """Scores of features, learning as in `compare`."""
+        return self.compare(self.embed(h), learn=learn)
