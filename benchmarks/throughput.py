@@ -19,7 +19,8 @@ from selftaught.data.batches import batches
 from selftaught.data.images import ArrayImages
 from selftaught.method import ViewBatch
 from selftaught.nn.encoders import build
-from selftaught.recipes.images import simclr
+from selftaught.recipes.instance import simclr
+from selftaught.recipes.parameters import call
 from selftaught.recipes.run import Pixels
 from selftaught.train import fit
 
@@ -40,7 +41,7 @@ def main() -> None:
 
     images = ArrayImages((torch.rand(4 * n, c, s, s) * 255).byte(), "noise")
     pixels = Pixels(channels=c, size=s, count=4 * n, mean=(0.5,) * c, std=(0.3,) * c)
-    run = simclr(pixels, encoder=asked.encoder, batch_size=n)
+    run = call(simclr, pixels, {"encoder": asked.encoder, "batch_size": n})
     run.method.to(memory_format=torch.channels_last)
     found = batches(images, run.views, batch_size=n, seed=0, start=0, stop=10**6)
     views = (

@@ -5,7 +5,6 @@ import dataclasses
 import inspect
 import io
 import json
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from tyro.conf import Positional, arg
 from selftaught import recipes
 from selftaught.allocator import keep_freed_memory
 from selftaught.errors import Stopped, UserError
+from selftaught.recipes.parameters import parameters
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -94,6 +94,51 @@ def evaluate(
     _json(found) if json else table.show(found, Console())
 
 
+def compare(
+    data: Positional[str],
+    *,
+    methods: str,
+    out: Path,
+    minutes: float | None = None,
+    steps: int | None = None,
+    size: int | None = None,
+    seed: int | None = None,
+    device: Device = "auto",
+    json: bool = False,
+) -> None:
+    """Train several methods under one equal budget and show them in one table with baselines.
+
+    Args:
+        data: images; where they have labels, for evaluation only, the methods are ranked.
+        methods: their names, with commas.
+        out: folder of the runs and the table; the same command goes on where it was stopped.
+        minutes: budget of each method.
+        steps: budget of each method, instead of minutes.
+        size: side in pixels that the encoders see.
+        seed: of everything random.
+        device: where to train.
+        json: print JSON.
+    """
+    from rich.console import Console
+
+    from selftaught.commands.compare import compare
+    from selftaught.report import table
+
+    names = [name for name in methods.split(",") if name]
+    found = compare(
+        data,
+        methods=names,
+        out=out,
+        minutes=minutes,
+        steps=steps,
+        size=size,
+        seed=seed,
+        device=device,
+        quiet=json,
+    )
+    _json(found) if json else Console().print(table.compared(found))
+
+
 def embed(
     run: Positional[Path], data: Positional[str], *, out: Path, device: Device = "auto"
 ) -> None:
@@ -151,7 +196,7 @@ def doctor(
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {
-    f.__name__: f for f in (methods, pretrain, evaluate, embed, export, doctor)
+    f.__name__: f for f in (methods, pretrain, compare, evaluate, embed, export, doctor)
 }
 
 
@@ -180,6 +225,8 @@ class _Common:
     """Where to train."""
     precision: Precision = "auto"
     """Of the forward passes; auto is bfloat16 where the hardware has it."""
+    scale: Literal["auto", "paper", "small"] = "auto"
+    """Whose settings stand in for those not given: the paper's, or those for small data."""
     resume: bool = False
     """Go on with the run in --out, bit for bit, with the settings it began with."""
     evaluate: Literal["auto", "off"] = "auto"
@@ -198,21 +245,14 @@ def _pretrain(method: str, argv: list[str]) -> None:
     pretrain(method, **common, **given)
 
 
-def _own(recipe: Callable[..., Any]) -> list[inspect.Parameter]:
-    """The recipe's own parameters: all but the first, which describes the data."""
-    return list(inspect.signature(recipe).parameters.values())[1:]
-
-
 def _options(recipe: Callable[..., Any]) -> type:
     """What every run has and, with their meaning from the docstring, the recipe's parameters."""
-    text = inspect.getdoc(recipe) or ""
-    meaning = dict(re.findall(r"^ {4}(\w+): (.+)$", text, flags=re.MULTILINE))
     fields = [
-        (p.name, Annotated[p.annotation, arg(help=meaning.get(p.name, ""))], p.default)
-        for p in _own(recipe)
+        (p.name, Annotated[p.annotation, arg(help=p.meaning)], p.default)
+        for p in parameters(recipe).values()
     ]
     options = dataclasses.make_dataclass("Options", fields, bases=(_Common,))
-    options.__doc__ = text.split("\n")[0]
+    options.__doc__ = (inspect.getdoc(recipe) or "").split("\n")[0]
     return options
 
 

@@ -16,6 +16,7 @@ from selftaught import recipes, seeds
 from selftaught.checkpoint import write_atomic
 from selftaught.data.decode import Broken, decode, tensor_of
 from selftaught.errors import UserError
+from selftaught.recipes.parameters import call
 from selftaught.recipes.run import Pixels, Run
 from selftaught.views.image import Centre, View, Views
 
@@ -93,7 +94,7 @@ def rebuild(name: str, pixels: Pixels, arguments: Mapping[str, Any], seed: int) 
     with torch.random.fork_rng([]):
         torch.manual_seed(seeds.derive(seed, "weights"))
         try:
-            return recipe(pixels, **arguments)
+            return call(recipe, pixels, arguments)
         except UserError:
             raise
         except (ValueError, TypeError, AssertionError, RuntimeError) as error:

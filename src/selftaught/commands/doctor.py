@@ -74,8 +74,10 @@ def _time(
     own = settings.arguments(find(method), {} if encoder is None else {"encoder": encoder})
     if "batch_size" in own:
         own["batch_size"] = settings.batch_size_for(None, own["batch_size"], len(images))
+    own = settings.fitted(own, {}, len(images))
     run = pretrained.rebuild(method, pixels, own, seed=0)
     run.method.to(device=place, memory_format=torch.channels_last)  # pyright: ignore
+    images = images.spread(run.images or len(images))
     found = batches(images, run.views, batch_size=run.batch_size, seed=0, start=0, stop=STEPS + 1)
     dtype = precision.choose("auto", place)
     began = time.perf_counter()

@@ -15,9 +15,10 @@ from rich.console import Console
 from selftaught import checkpoint, precision, pretrained, recipes
 from selftaught.commands import settings
 from selftaught.commands.stop import Stop
-from selftaught.data.batches import batches
+from selftaught.data.batches import batches, plain
 from selftaught.data.images import Skipped, open_images
 from selftaught.errors import Stopped, UserError
+from selftaught.health import Verdict, verdict
 from selftaught.method import ViewBatch
 from selftaught.nn.encoders import ViT, fuse_attention
 from selftaught.optim import warmup_cosine
@@ -47,23 +48,29 @@ class Job:
         self.dtype = precision.choose(self.call["precision"], device)
         self.pixels = settings.pixels_of(self.images, self.call["size"])
         self.run = self._build()
+        self.trained_on = self.images.spread(self.run.images or len(self.images))
         self.probe = self._probe()
         self.description = self._describe()
         self._announce()
 
     def _resolve(self, call: dict[str, Any]) -> dict[str, Any]:
-        recipe = recipes.find(call["method"])
-        given = call["arguments"]
-        own = settings.arguments(recipe, given)
+        name, given, count = call["method"], call["arguments"], len(self.images)
+        size = call["size"]
+        if size is None:
+            size = settings.size_for(self.images, self.device)
+        published = recipes.RECIPES[name].published if name in recipes.RECIPES else {}
+        scale = settings.scale_for(call.get("scale"), published, given, count, size)
+        chosen = published if scale == "paper" else {}
+        own = settings.arguments(recipes.find(name), given, chosen)
         if "batch_size" in own:
             own["batch_size"] = settings.batch_size_for(
-                given.get("batch_size"), own["batch_size"], len(self.images)
+                given.get("batch_size"), own["batch_size"], count
             )
+        own = settings.fitted(own, given, count)
         return call | {
             "arguments": own,
-            "size": settings.size_for(self.images, self.device)
-            if call["size"] is None
-            else call["size"],
+            "scale": scale,
+            "size": size,
             "seed": call["seed"] or 0,
             "precision": call["precision"] or "auto",
         }
@@ -108,9 +115,10 @@ class Job:
         if isinstance(run.method.encoder, ViT):
             fused = run.method.encoder.net.blocks[0].attn.fused_attn
             how += f", {'fused' if fused else 'plain'} attention"
+        part = f", {len(self.trained_on):,} of them to train on" if run.images else ""
         self.console.print(
-            f"{self.call['method']} on {self.images.name}: {p.count:,} images, "
-            f"{p.channels} x {p.size} x {p.size}\n"
+            f"{self.call['method']} on {self.images.name}: {p.count:,} images{part}, "
+            f"{p.channels} x {p.size} x {p.size}; settings for {self.call['scale']} scale\n"
             f"encoder {self.call['arguments'].get('encoder')}, {run.method.encoder.dim} features; "
             f"{trained:.1f} M trained parameters; batch {run.batch_size}\n"
             f"{how}, {torch.get_num_threads()} threads",
@@ -133,12 +141,13 @@ class Job:
 
     def _train(self, workers: int, stop: Stop) -> None:
         start = self._restore() if self.folder.begun() else 0
+        signals = self.signals()
+        self.description.setdefault("untrained", signals)
         steps = self._plan(workers)
         every = max(1, math.ceil(steps / RECORDS))
         probes = {round(steps * k / PROBES) for k in range(1, PROBES + 1)}
         log = Log(self.run.batch_size)
         saved = time.monotonic()
-        signals = self.signals()
         with Progress(steps, self.console) as progress:
             for step in self._fit(workers, start, steps, self.run):
                 log.add(step)
@@ -147,6 +156,8 @@ class Job:
                     signals = self.signals()
                 if probed or last or step.number % every == 0:
                     record = log.record(step, signals if probed else None)
+                    if probed:
+                        record["verdict"] = self.verdict(record).word
                     self.folder.log(record)
                     progress.show(record, signals)
                 if last or stop.signal or time.monotonic() - saved > SAVE_EVERY:
@@ -160,7 +171,7 @@ class Job:
 
     def _fit(self, workers: int, start: int, steps: int, run: Run) -> Iterator[Step]:
         found = batches(
-            self.images,
+            self.trained_on,
             run.views,
             batch_size=run.batch_size,
             seed=self.call["seed"],
@@ -179,6 +190,8 @@ class Job:
                 schedule=lambda progress: warmup_cosine(progress, run.warmup),
                 dtype=self.dtype,
                 clip=run.clip,
+                survey=self._survey,
+                survey_every=run.survey_every,
             )
         except NotFinite as error:
             raise self._explain(error, saving=run is self.run) from error
@@ -194,13 +207,20 @@ class Job:
             )
             yield ViewBatch(views, batch.index)
 
+    def _survey(self) -> Iterator[ViewBatch]:
+        """Every sound image once, plainly."""
+        views = pretrained.plain_views(self.pixels)
+        found = plain(self.trained_on, views, self.run.batch_size)
+        return self._on_device((ViewBatch((x,), index), []) for index, x in found)
+
     def _count(self, skipped: Skipped) -> None:
         broken = self.folder.skip(skipped)
-        if broken > max(1, BROKEN * len(self.images)):
+        if broken > max(1, BROKEN * len(self.trained_on)):
             name, reason = skipped[-1]
             raise UserError(
-                f"{broken} of {len(self.images)} files are broken, more than 1 %, {name} the last "
-                f"({reason}); {self.folder.path / 'skipped.txt'} lists them; mend or remove them"
+                f"{broken} of {len(self.trained_on)} files are broken, more than 1 %, {name} the "
+                f"last ({reason}); {self.folder.path / 'skipped.txt'} lists them; mend or remove "
+                "them"
             )
 
     def _explain(self, error: NotFinite, *, saving: bool) -> UserError:
@@ -210,7 +230,7 @@ class Job:
                 "a lower --lr or --precision float32"
             )
         self._save(error.step)
-        names = [self.images.names[i] for i in error.index.tolist()]
+        names = [self.trained_on.names[i] for i in error.index.tolist()]
         place = self.folder.path / "not-finite.json"
         found = {"what": error.name, "step": error.step, "seed": self.call["seed"], "batch": names}
         checkpoint.write_atomic(place, json.dumps(found, indent=2).encode())
@@ -227,7 +247,7 @@ class Job:
         if minutes is not None:
             steps = self._measure(minutes * 60, workers)
         elif steps is None:
-            steps = round(self.run.epochs * (len(self.images) // self.run.batch_size))
+            steps = round(self.run.epochs * (len(self.trained_on) // self.run.batch_size))
         if steps < 1:
             raise UserError(
                 f"a budget of {steps} steps; give more to --epochs, --steps or --minutes"
@@ -235,7 +255,7 @@ class Job:
         self.description["steps"] = steps
         self.folder.write(self.description)
         self._save(0)
-        epochs = steps * self.run.batch_size / len(self.images)
+        epochs = steps * self.run.batch_size / len(self.trained_on)
         self.console.print(f"{steps} steps, {epochs:.1f} epochs", highlight=False)
         return steps
 
@@ -257,6 +277,8 @@ class Job:
         probes = (PROBES + 1) * (time.perf_counter() - probed)
         left = MARGIN * (seconds - (time.perf_counter() - began)) - probes
         speed = sum(times) / len(times)
+        if self.run.survey_every:  # the first step made one
+            speed += warm.seconds / self.run.survey_every
         self.console.print(
             f"{warm.samples / speed:.0f} samples/s: {clock(seconds)} are enough for "
             f"{max(0, int(left / speed))} steps",
@@ -276,6 +298,10 @@ class Job:
                 spectrum.add(encoder(x).float())
         found = spectrum.signals()
         return found._asdict()
+
+    def verdict(self, *newest: dict[str, Any]) -> Verdict:
+        """Whether the run is learning, by its records so far and the ``newest``."""
+        return verdict([*self.folder.metrics(), *newest], self.description["untrained"])
 
     # State
 

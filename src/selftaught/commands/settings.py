@@ -1,7 +1,6 @@
 """From what the user asked for to what a run will do; each choice made here is printed."""
 
 import difflib
-import inspect
 import math
 import os
 import platform
@@ -15,34 +14,52 @@ from torch import Tensor
 
 from selftaught import precision
 from selftaught.data.images import Images
+from selftaught.data.sources import evenly
 from selftaught.errors import UserError
+from selftaught.recipes.parameters import parameters
 from selftaught.recipes.run import Pixels
 from selftaught.views.image import Centre, View, Views
 
 PIECE = 128  # images read at a time
 SAMPLE = 2048  # images that the normalisation is measured on
 LARGEST = {"cpu": 64, "cuda": 224}  # pixels, when no size is asked for
+PHOTOGRAPH = 96  # pixels a side from which the papers' settings suit
+ENOUGH = 100  # batches of the paper's that the data should hold for its settings
 
 
-def parameters_of(recipe: Callable[..., Any]) -> dict[str, Any]:
-    """A recipe's own parameters with their defaults."""
-    _, *own = inspect.signature(recipe).parameters.values()
-    return {p.name: p.default for p in own}
-
-
-def arguments(recipe: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe's defaults, and what was given over them.
+def arguments(
+    recipe: Callable[..., Any], given: Mapping[str, Any], published: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The recipe's defaults, the published settings over them, and what was given over both.
 
     Raises UserError for a name the recipe does not have, with the nearest one.
     """
-    defaults = parameters_of(recipe)
+    defaults = {name: p.default for name, p in parameters(recipe).items()}
     for name in given:
         if name not in defaults:
             near = difflib.get_close_matches(name, defaults, n=1, cutoff=0)
             raise UserError(
                 f"{recipe.__name__} has no parameter {name!r}; did you mean {near[0]!r}?"
             )
-    return defaults | dict(given)
+    return defaults | dict(published or {}) | dict(given)
+
+
+def scale_for(
+    asked: str | None, published: Mapping[str, Any], given: Mapping[str, Any], count: int, size: int
+) -> str:
+    """``paper`` or ``small``: whose settings a run takes where none are given.
+
+    The paper's, where the images are photographs and as many as its batch needs, and where no
+    smaller batch is asked for; else those measured on small data. Raises UserError where the
+    recipe has no published settings.
+    """
+    if asked == "paper" and not published:
+        raise UserError("this recipe has no published settings; leave --scale out")
+    if asked is not None:
+        return asked
+    batch = published.get("batch_size")
+    fits = batch is not None and given.get("batch_size", batch) >= batch and count >= ENOUGH * batch
+    return "paper" if fits and size >= PHOTOGRAPH else "small"
 
 
 def device_of(name: str) -> torch.device:
@@ -73,7 +90,7 @@ def check_budget(*, steps: int | None, minutes: float | None, epochs: float | No
 def sample(images: Images, views: Views, count: int) -> list[Tensor]:
     """About ``count`` images, evenly spread, each in its one plain view; in a few batches."""
     count = min(count, len(images))
-    index = torch.arange(count) * len(images) // count
+    index = evenly(count, len(images))
     found = []
     for part in index.split(PIECE):
         read, _, _ = images.gather(part)  # a few at a time: photographs may be large
@@ -110,6 +127,27 @@ def batch_size_for(asked: int | None, default: int, count: int) -> int:
     if asked is not None or default <= count:
         return asked or default
     return 2 ** (count.bit_length() - 1)
+
+
+def fitted(own: dict[str, Any], given: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """The settings with defaults that few images or a small batch cannot fill made smaller.
+
+    Only those that were not given: what was asked for is refused by the recipe, not changed.
+    """
+    batch = own.get("batch_size", count)
+    bounds = {
+        "queue": count // 2,
+        "noise": count // 2,
+        "negatives": count // 2,
+        "clusters": count // 4,
+        "prototypes": batch,
+    }
+    smaller = {
+        name: max(1, bound)
+        for name, bound in bounds.items()
+        if name in own and name not in given and own[name] > bound
+    }
+    return own | smaller
 
 
 def environment(device: torch.device) -> dict[str, Any]:

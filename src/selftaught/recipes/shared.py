@@ -1,0 +1,170 @@
+"""What many recipes have in common: how long and how they train, and the views of images."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+
+from selftaught.errors import UserError
+from selftaught.method import Method
+from selftaught.nn.encoders import Encoder
+from selftaught.optim import LARS, groups
+from selftaught.recipes.run import Pixels, Run
+from selftaught.views.image import Blur, Crop, Gray, Jitter, Solarize, View, Views
+
+SMALLEST = 8  # pixels a side of a small view
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long a method is trained, and how its parameters move.
+
+    Args:
+        epochs: passes over the data, when no other budget is given.
+        batch_size: images a step.
+        optimizer: adamw, sgd with a momentum of 0.9, or lars.
+        lr: learning rate after the warm-up.
+        weight_decay: of weight matrices and kernels.
+        warmup: share of the run in which the learning rate rises.
+        clip: bound of the gradient's norm; 0 is none.
+    """
+
+    epochs: float = 100
+    batch_size: int = 256
+    optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
+    lr: float = 2e-3
+    weight_decay: float = 1e-2
+    warmup: float = 0.1
+    clip: float = 0.0
+
+    def run(
+        self,
+        method: Method,
+        views: Views,
+        *,
+        beta2: float = 0.999,
+        constant: Sequence[torch.nn.Module] = (),
+        survey_every: int = 0,
+    ) -> Run:
+        """All that training needs. ``constant`` modules keep their learning rate throughout."""
+        found = groups(method, weight_decay=self.weight_decay, constant=constant)
+        optimizer: torch.optim.Optimizer
+        if self.optimizer == "adamw":
+            optimizer = torch.optim.AdamW(found, lr=self.lr, betas=(0.9, beta2))
+        elif self.optimizer == "sgd":
+            optimizer = torch.optim.SGD(found, lr=self.lr, momentum=0.9)
+        elif self.optimizer == "lars":
+            optimizer = LARS(found, lr=self.lr)
+        else:
+            raise UserError(f"no optimizer named {self.optimizer!r}; use adamw, sgd or lars")
+        return Run(
+            method=method,
+            views=views,
+            optimizer=optimizer,
+            batch_size=self.batch_size,
+            epochs=self.epochs,
+            warmup=self.warmup,
+            clip=self.clip or math.inf,
+            survey_every=survey_every,
+        )
+
+
+@dataclass(frozen=True)
+class Look:
+    """A random view of an image (Chen et al. 2020, arXiv 2002.05709, appendix A).
+
+    Args:
+        view_share: side of a view as a share of the image's, where the encoder takes any size.
+        smallest_crop: a view shows at least this share of the image's area.
+        jitter: strength of the change of brightness, contrast, saturation (and a quarter, of hue).
+        gray: probability that a view of a colour image is gray.
+        blur: probability that a view is blurred.
+    """
+
+    view_share: float = 0.7
+    smallest_crop: float = 0.15
+    jitter: float = 0.8
+    gray: float = 0.2
+    blur: float = 0.0
+
+    def view(self, data: Pixels, encoder: Encoder, *then: Solarize) -> View:
+        """One view: crop, flip, jitter, gray, blur and what is given besides."""
+        return self._view(side(data, encoder, self.view_share), (self.smallest_crop, 1.0), *then)
+
+    def views(self, data: Pixels, encoder: Encoder, count: int = 2, *then: Solarize) -> Views:
+        """``count`` views of one kind."""
+        return Views([self.view(data, encoder, *then)] * count, data.mean, data.std)
+
+    def pair(self, data: Pixels, encoder: Encoder, *, second_blur: float, solarize: float) -> Views:
+        """Two views; the second has a blur of its own and may be solarised (BYOL, appendix B)."""
+        other = replace(self, blur=second_blur)
+        second = other.view(data, encoder, Solarize(threshold=0.5, p=solarize))
+        return Views([self.view(data, encoder), second], data.mean, data.std)
+
+    def _view(self, side: int, scale: tuple[float, float], *then: Solarize) -> View:
+        strength = self.jitter
+        return View(
+            Crop(side, scale=scale),
+            Jitter(strength, strength, strength, min(strength / 4, 0.5)),
+            Gray(self.gray),
+            Blur(p=self.blur, kernel=max(3, side // 10 // 2 * 2 + 1)),
+            *then,
+        )
+
+
+@dataclass(frozen=True)
+class MultiCrop(Look):
+    """Two views of most of the image, and small ones of a part of it (SwAV, arXiv 2006.09882).
+
+    Args:
+        view_share: side of a large view as a share of the image's, where any size serves.
+        smallest_crop: a view shows at least this share of the image's area.
+        jitter: strength of the change of brightness, contrast, saturation (and a quarter, of hue).
+        gray: probability that a view of a colour image is gray.
+        blur: probability that a view is blurred.
+        crops: small views beside the two large ones.
+        crop_share: side of a small view as a share of the image's.
+        largest_crop: a small view shows at most this share of the image's area, a large one more.
+    """
+
+    smallest_crop: float = 0.1
+    crops: int = 4
+    crop_share: float = 0.5
+    largest_crop: float = 0.4
+
+    def views(self, data: Pixels, encoder: Encoder, count: int = 2, *then: Solarize) -> Views:
+        """The large views, then the small ones."""
+        if self.crops < 0 or not 0 < self.smallest_crop < self.largest_crop < 1:
+            raise UserError(
+                f"{self.crops} small views of {self.smallest_crop} to {self.largest_crop} of the "
+                "image; use --crops from 0 and --largest-crop above --smallest-crop"
+            )
+        if self.crops and data.size < SMALLEST:
+            raise UserError(
+                f"images of {data.size} pixels are smaller than a small view of {SMALLEST}; use "
+                "--crops 0 or a larger --size"
+            )
+        large = side(data, encoder, self.view_share)
+        small = side(data, encoder, self.crop_share, least=SMALLEST)
+        views = [self._view(large, (self.largest_crop, 1.0), *then)] * count
+        views += [self._view(small, (self.smallest_crop, self.largest_crop), *then)] * self.crops
+        return Views(views, data.mean, data.std)
+
+
+def side(data: Pixels, encoder: Any, share: float, least: int = 16) -> int:
+    """Pixels of a view's side, at least ``least`` where the image has as many.
+
+    What a random crop shows is larger in its view than in the whole image that is seen later;
+    views smaller than the image make up for that, and cost less (Touvron et al. 2019, Fixing the
+    train-test resolution discrepancy, arXiv 1906.06423). For a transformer the side is a number of
+    whole patches.
+    """
+    if not 0 < share <= 1:
+        raise UserError(f"a view share of {share}; use a number above 0 and up to 1")
+    if not encoder.any_size:
+        return data.size
+    wanted = max(round(data.size * share), min(data.size, least))
+    patch = getattr(encoder, "patch", 1)
+    return max(1, round(wanted / patch)) * patch

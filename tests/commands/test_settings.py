@@ -1,0 +1,60 @@
+"""What a run takes where nothing is asked for."""
+
+import pytest
+
+from selftaught.commands import settings
+from selftaught.errors import UserError
+from selftaught.recipes import RECIPES, find
+
+PAPER = {"batch_size": 512, "lr": 0.1}
+ENOUGH = 100 * 512
+
+
+@pytest.mark.parametrize(
+    ("given", "count", "size", "scale"),
+    [
+        ({}, ENOUGH, 96, "paper"),
+        ({}, 10 * ENOUGH, 224, "paper"),
+        ({}, ENOUGH - 1, 224, "small"),  # too few images for the paper's batch
+        ({}, ENOUGH, 95, "small"),  # no photographs
+        ({"batch_size": 256}, ENOUGH, 224, "small"),  # a smaller batch than the paper's
+        ({"batch_size": 512}, ENOUGH, 224, "paper"),
+        ({"batch_size": 1024}, ENOUGH, 224, "paper"),
+        ({"lr": 0.01}, ENOUGH, 224, "paper"),  # other settings change nothing
+    ],
+)
+def test_the_papers_settings_suit_photographs_in_number(given, count, size, scale):
+    assert settings.scale_for(None, PAPER, given, count, size) == scale
+
+
+@pytest.mark.parametrize("published", [{}, {"lr": 0.1}])
+def test_without_a_published_batch_it_is_small(published):
+    assert settings.scale_for(None, published, {}, 10**7, 224) == "small"
+
+
+@pytest.mark.parametrize("asked", ["small", "paper"])
+def test_what_is_asked_for_is_given(asked):
+    for given, count, size in (({}, 10, 8), ({"batch_size": 2}, 10, 8), ({}, 10**7, 224)):
+        assert settings.scale_for(asked, PAPER, given, count, size) == asked
+    assert settings.scale_for("small", {}, {}, 10, 8) == "small"
+
+
+def test_the_papers_settings_cannot_be_asked_for_where_there_are_none():
+    with pytest.raises(UserError, match="--scale"):
+        settings.scale_for("paper", {}, {}, 10**7, 224)
+
+
+def test_arguments_are_the_defaults_then_the_papers_then_those_given():
+    recipe, published = find("simclr"), RECIPES["simclr"].published
+    own = settings.arguments(recipe, {})
+    assert own["temperature"] == 0.1
+    assert own["batch_size"] != published["batch_size"]
+    paper = settings.arguments(recipe, {"temperature": 0.7}, published)
+    assert paper["batch_size"] == published["batch_size"]
+    assert paper["temperature"] == 0.7
+    assert paper.keys() == own.keys()
+
+
+def test_an_unknown_argument_is_answered_with_the_nearest():
+    with pytest.raises(UserError, match="temperature"):
+        settings.arguments(find("simclr"), {"temprature": 0.7})
