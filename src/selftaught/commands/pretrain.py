@@ -29,6 +29,7 @@ def pretrain(
     workers: int = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    scale: Literal["auto", "paper", "small"] = "auto",
     resume: bool = False,
     evaluate: Literal["auto", "off"] = "auto",
     quiet: bool = False,
@@ -37,9 +38,10 @@ def pretrain(
     """Train an encoder on images without labels.
 
     ``method`` is a recipe's name or ``package.module:function``; ``parameters`` are the recipe's
-    own. The budget is ``epochs`` (a parameter of every recipe), ``steps`` or ``minutes``.
-    ``resume`` goes on where the run in ``out`` was stopped, bit for bit, with the settings it
-    began with; it begins the run where there is none.
+    own. ``scale`` says whose settings stand in for those that are not given: the paper's, or those
+    measured on small data. The budget is ``epochs`` (a parameter of every recipe), ``steps`` or
+    ``minutes``. ``resume`` goes on where the run in ``out`` was stopped, bit for bit, with the
+    settings it began with; it begins the run where there is none.
 
     Returns what ``run.json`` says: the call, the data, the environment, the label-free signals
     and, where the data have labels, the evaluation. Raises UserError for what the user can mend,
@@ -54,6 +56,7 @@ def pretrain(
         "size": size,
         "seed": seed,
         "precision": None if precision == "auto" else precision,
+        "scale": None if scale == "auto" else scale,
         "arguments": parameters,
     }
     settings.check_budget(steps=steps, minutes=minutes, epochs=parameters.get("epochs"))
@@ -109,11 +112,16 @@ def _finish(job: Job) -> None:
         "data": job.description["data"],
         "steps": job.description["steps"],
         "signals": signals,
+        "verdict": job.verdict()._asdict(),
     }
     pretrained.write(job.folder.path, job.run.method.encoder, card)
     title = f"{job.call['method']} on {job.images.name}"
     curves.draw(job.folder.metrics(), job.folder.path / "curves.png", title)
-    job.description |= {"signals": signals, "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+    job.description |= {
+        "signals": signals,
+        "verdict": card["verdict"],
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
     job.folder.write(job.description)
 
 
@@ -137,6 +145,8 @@ def _conclude(description: dict[str, Any], folder: RunFolder, console: Console) 
         f"collapsed), on {signals['n']} images",
         highlight=False,
     )
+    found = description["verdict"]
+    console.print(f"{found['word']}: {found['sentence']}", highlight=False)
     if "evaluation" in description:
         table.show(description["evaluation"], console)
     console.print(

@@ -52,6 +52,7 @@ def describe(record: dict[str, Any], signals: dict[str, Any] | None, steps: int)
     if signals:
         rank, dim = signals["effective_rank"], signals["dim"]
         shown = "?" if rank is None else f"{rank:.1f}"
+        line += f"  {record['verdict']}" if "verdict" in record else ""
         line += f"  effective rank {shown}/{dim}  feature std {signals['feature_std']:.2f}"
     return line
 
