@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from selftaught.commands.compare import compare
     from selftaught.commands.doctor import doctor
     from selftaught.commands.embed import embed
     from selftaught.commands.evaluate import evaluate
@@ -22,6 +23,7 @@ __all__ = [
     "Stopped",
     "UserError",
     "ViewBatch",
+    "compare",
     "doctor",
     "embed",
     "evaluate",
@@ -37,6 +39,7 @@ _PLACES = {
     "Stopped": "errors",
     "UserError": "errors",
     "ViewBatch": "method",
+    "compare": "commands.compare",
     "doctor": "commands.doctor",
     "embed": "commands.embed",
     "evaluate": "commands.evaluate",

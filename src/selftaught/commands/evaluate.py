@@ -33,6 +33,7 @@ def evaluate(
     test: str | Path | None = None,
     protocols: Sequence[str] = tuple(PROTOCOLS),
     device: str = "auto",
+    rows: Sequence[str] = ("encoder", "random", "pixels"),
 ) -> dict[str, Any]:
     """Accuracies in percent of the encoder, of the same with random weights and of raw pixels.
 
@@ -40,22 +41,23 @@ def evaluate(
     part of their own, else a fifth is held out by a fixed seed. Returns ``{"rows": {"encoder":
     {"knn/20": ..., ...}, "random": ..., "pixels": ...}, "train": N, "test": N, "split": how the
     test part was chosen}``. Features are taken in float32; that the encoder did not change is
-    asserted. Raises UserError where labels are missing or an unknown protocol is named.
+    asserted. ``rows`` leaves out baselines that the caller has already. Raises UserError where
+    labels are missing or an unknown protocol is named.
     """
     names = _protocols(protocols)
     encoder = run if isinstance(run, Pretrained) else pretrained.load(run)
     train, held, split = _parts(data, test)
     place = device_of(device)
-    rows = {
-        "encoder": encoder,
-        "random": pretrained.untrained(encoder.card),
-        "pixels": _RawPixels(encoder.pixels.mean, encoder.pixels.std),
+    nets: dict[str, Callable[[], torch.nn.Module]] = {
+        "encoder": lambda: encoder,
+        "random": lambda: pretrained.untrained(encoder.card),
+        "pixels": lambda: _RawPixels(encoder.pixels.mean, encoder.pixels.std),
     }
     before = {name: t.clone() for name, t in encoder.state_dict().items()}
     scores: dict[str, dict[str, float]] = {}
     y = ty = torch.empty(0)
-    for row, net in rows.items():
-        net.to(place)
+    for row in rows:
+        net = nets[row]().to(place)
         x, y = _features(net, encoder, train, place)
         tx, ty = _features(net, encoder, held, place)
         scores[row] = {name: _accuracy(PROTOCOLS[name](x, y, tx), ty) for name in names}

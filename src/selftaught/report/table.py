@@ -25,3 +25,45 @@ def show(result: Mapping[str, Any], console: Console) -> None:
     console.print(table)
     if result["split"]:
         console.print(result["split"], highlight=False)
+
+
+def compared(result: Mapping[str, Any]) -> Table:
+    """What `selftaught.compare` returned: the best on the last protocol first, then baselines."""
+    methods = result["methods"]
+    protocols = list(result["pixels"] or ())
+    title = "accuracy, %" if protocols else "label-free signals: they do not rank methods"
+    table = Table(title=title)
+    for name in ("features", "encoder"):
+        table.add_column(name, no_wrap=True)
+    for name in (*protocols, "rank"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    order = list(methods)
+    if protocols:
+        order.sort(key=lambda name: -methods[name]["encoder"][protocols[-1]])
+    for name in order:
+        m = methods[name]
+        scores = [f"{m['encoder'][p]:.1f}" for p in protocols]
+        rank = m["signals"]["effective_rank"]
+        table.add_row(
+            name,
+            m["encoder_name"],
+            *scores,
+            "?" if rank is None else f"{rank:.1f}",
+            m["verdict"]["word"],
+        )
+    if protocols:
+        table.add_section()
+        seen = {m["encoder_name"]: m["random"] for m in methods.values()}
+        for encoder, scores in (*seen.items(), ("", result["pixels"])):
+            what = "random weights" if encoder else "raw pixels"
+            table.add_row(what, encoder, *(f"{scores[p]:.1f}" for p in protocols))
+    return table
+
+
+def markdown(table: Table) -> str:
+    """The same table in Markdown."""
+    lines = [[str(column.header) for column in table.columns], ["---"] * len(table.columns)]
+    lines += [list(row) for row in zip(*(column.cells for column in table.columns), strict=True)]
+    text = "".join(f"| {' | '.join(str(cell or '') for cell in row)} |\n" for row in lines)
+    return f"{table.title}\n\n{text}"

@@ -1,0 +1,98 @@
+"""Several methods under one equal budget, in one table."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from selftaught import checkpoint, recipes
+from selftaught.commands import settings
+from selftaught.commands.evaluate import evaluate
+from selftaught.commands.pretrain import pretrain
+from selftaught.data.images import open_labels
+from selftaught.errors import UserError
+from selftaught.report import table
+from selftaught.runfolder import RunFolder
+
+
+def compare(
+    data: str | Path,
+    *,
+    methods: Sequence[str],
+    out: str | Path,
+    minutes: float | None = None,
+    steps: int | None = None,
+    size: int | None = None,
+    seed: int | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Train each method in turn for the same minutes or steps, and put the results side by side.
+
+    Every method's run lies in a folder of ``out`` and goes on there when the same call is made
+    again. Where the data have labels, the rows are accuracies with baselines, best first; where
+    they have none, there are only label-free signals, which cannot rank methods: a feature's
+    spread means something else in each.
+
+    Returns ``{"methods": {name: {"encoder": scores, "random": scores, "verdict": ..., "signals":
+    ..., "samples_per_second": ..., "encoder_name": ...}}, "pixels": scores, "labels": bool}``, and
+    writes it with the table to ``compare.json`` and ``compare.md`` in ``out``. Raises UserError for
+    a budget that is none and for names that are none or come twice.
+    """
+    settings.check_budget(steps=steps, minutes=minutes)
+    if steps is None and minutes is None:
+        raise UserError("no budget; give --minutes or --steps, the same for each method")
+    if not methods or len(set(methods)) < len(methods):
+        raise UserError("give --methods a list of different names with commas")
+    for name in methods:
+        recipes.find(name)
+    console, folder = Console(quiet=quiet), Path(out)
+    labelled = open_labels(data, "train") is not None
+    found: dict[str, Any] = {"methods": {}, "pixels": None, "labels": labelled}
+    for name in methods:
+        place = folder / name.replace(":", ".")
+        options = {"steps": steps, "minutes": minutes, "size": size, "seed": seed, "quiet": quiet}
+        run = pretrain(
+            *(name, data), out=place, device=device, resume=True, evaluate="off", **options
+        )
+        if labelled:
+            run = _evaluated(place, data, device, run, pixels=found["pixels"])
+            found["pixels"] = run["evaluation"]["rows"]["pixels"]
+        found["methods"][name] = _row(run, RunFolder(place))
+        console.print(f"{name}: {run['verdict']['word']}", highlight=False)
+    checkpoint.write_atomic(folder / "compare.json", json.dumps(found, indent=2).encode())
+    checkpoint.write_atomic(folder / "compare.md", table.markdown(table.compared(found)).encode())
+    return found
+
+
+def _evaluated(
+    place: Path, data: str | Path, device: str, run: dict[str, Any], pixels: dict[str, float] | None
+) -> dict[str, Any]:
+    """The run with its evaluation; raw pixels are the same for all methods and taken once."""
+    if "evaluation" in run:
+        return run
+    rows = ("encoder", "random") if pixels else ("encoder", "random", "pixels")
+    result = evaluate(place, data, device=device, rows=rows)
+    if pixels:
+        result["rows"]["pixels"] = pixels
+    run["evaluation"] = result
+    RunFolder(place).write(run)
+    return run
+
+
+def _row(run: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
+    rows = run["evaluation"]["rows"] if "evaluation" in run else {}
+    return {
+        "encoder_name": run["call"]["arguments"].get("encoder"),
+        "encoder": rows.get("encoder"),
+        "random": rows.get("random"),
+        "signals": run["signals"],
+        "verdict": run["verdict"],
+        "steps": run["steps"],
+        "samples_per_second": statistics.median(
+            record["samples_per_second"] for record in folder.metrics()
+        ),
+    }

@@ -1,0 +1,93 @@
+import json
+
+import numpy as np
+import pytest
+
+from commands.tiny import archive, call, refused
+from selftaught.commands import compare as module
+
+METHODS = "simclr,barlow_twins"
+
+
+@pytest.fixture
+def data(tmp_path):
+    return archive(tmp_path / "data.npz")
+
+
+def words(data, out, *more, methods=METHODS, steps=3):
+    return ("compare", data, "--methods", methods, "--out", out, "--steps", steps, *more)
+
+
+def test_one_table_with_baselines(capsys, data, tmp_path):
+    answer = call(capsys, *words(data, tmp_path / "out"))
+    assert answer.code == 0, answer.err
+    for said in ("simclr", "barlow_twins", "random weights", "raw pixels", "logreg", "verdict"):
+        assert said in answer.out
+    found = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert list(found["methods"]) == METHODS.split(",")
+    assert found["labels"]
+    for row in found["methods"].values():
+        assert row["encoder"].keys() == row["random"].keys() == found["pixels"].keys()
+        assert row["steps"] == 3
+    page = (tmp_path / "out" / "compare.md").read_text()
+    assert "| raw pixels |" in page
+    best = max(found["methods"], key=lambda n: found["methods"][n]["encoder"]["logreg"])
+    assert page.index(f"| {best} |") == min(page.index(f"| {n} |") for n in found["methods"])
+
+
+def test_raw_pixels_are_evaluated_once(capsys, data, tmp_path, monkeypatch):
+    asked = []
+    evaluate = module.evaluate
+
+    def counted(*arguments, rows, **options):
+        asked.append(rows)
+        return evaluate(*arguments, rows=rows, **options)
+
+    monkeypatch.setattr(module, "evaluate", counted)
+    assert call(capsys, *words(data, tmp_path / "out")).code == 0
+    assert ["pixels" in rows for rows in asked] == [True, False]
+
+
+def test_the_same_command_goes_on(capsys, data, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    assert call(capsys, *words(data, out, methods="simclr")).code == 0
+    weights = (out / "simclr" / "encoder.safetensors").stat().st_mtime_ns
+    assert call(capsys, *words(data, out)).code == 0
+    assert (out / "simclr" / "encoder.safetensors").stat().st_mtime_ns == weights
+    assert (out / "barlow_twins" / "encoder.safetensors").is_file()
+
+
+def test_another_budget_is_refused(capsys, data, tmp_path):
+    assert call(capsys, *words(data, tmp_path / "out")).code == 0
+    refused(call(capsys, *words(data, tmp_path / "out", steps=4)), "steps")
+
+
+def test_without_labels_nothing_is_ranked(capsys, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "bare.npz", x=images)
+    answer = call(capsys, *words(tmp_path / "bare.npz", tmp_path / "out"))
+    assert answer.code == 0, answer.err
+    assert "do not rank methods" in " ".join(answer.out.split())
+    assert "logreg" not in answer.out
+    found = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert found["pixels"] is None
+    assert [row["encoder"] for row in found["methods"].values()] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("more", "methods", "hint"),
+    [
+        (("--minutes", 1), METHODS, "two budgets"),
+        ((), "simclr,simclr", "different"),
+        ((), ",", "--methods"),
+        ((), "simclr,simclear", "did you mean 'simclr'"),
+    ],
+)
+def test_bad_calls_are_one_line(capsys, data, tmp_path, more, methods, hint):
+    refused(call(capsys, *words(data, tmp_path / "out", *more, methods=methods)), hint)
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_budget(capsys, data, tmp_path):
+    line = ("compare", data, "--methods", METHODS, "--out", tmp_path / "out")
+    refused(call(capsys, *line), "--minutes")
