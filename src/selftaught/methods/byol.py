@@ -1,7 +1,5 @@
 """BYOL: predict what a slowly moving copy of the network makes of the other view."""
 
-import math
-
 from torch import Tensor
 
 from selftaught.errors import UserError
@@ -9,6 +7,7 @@ from selftaught.method import Method, ViewBatch
 from selftaught.nn.encoders import Encoder
 from selftaught.nn.heads import mlp
 from selftaught.nn.memory import EMA
+from selftaught.nn.schedules import cosine
 from selftaught.objectives.regression import cosine_regression
 
 
@@ -43,5 +42,5 @@ class BYOL(Method):
 
     def after_step(self) -> None:
         """Move the target towards the online network."""
-        momentum = 1 - (1 - self.momentum) * (1 + math.cos(math.pi * self.progress)) / 2
+        momentum = cosine(self.progress, self.momentum, 1.0)
         self.target.update(self.encoder, self.projector, momentum=momentum)
