@@ -1,7 +1,51 @@
 """The methods, one paper a file."""
 
+from selftaught.methods.amdim import AMDIM
+from selftaught.methods.barlow_twins import BarlowTwins
 from selftaught.methods.byol import BYOL
+from selftaught.methods.cpc import CPC
+from selftaught.methods.data2vec import Data2Vec
+from selftaught.methods.deepcluster import DeepCluster
+from selftaught.methods.deepcluster_v2 import DeepClusterV2
+from selftaught.methods.dino import DINO
+from selftaught.methods.exemplar import Exemplar
+from selftaught.methods.ijepa import IJEPA
+from selftaught.methods.instdisc import InstDisc
+from selftaught.methods.lejepa import LeJEPA
 from selftaught.methods.mae import MAE
+from selftaught.methods.moco import MoCo
+from selftaught.methods.moco_v3 import MoCoV3
+from selftaught.methods.nnclr import NNCLR
+from selftaught.methods.pirl import PIRL
 from selftaught.methods.simclr import SimCLR
+from selftaught.methods.simclr_v2 import SimCLRV2
+from selftaught.methods.simsiam import SimSiam
+from selftaught.methods.swav import SwAV
+from selftaught.methods.vicreg import VICReg
+from selftaught.methods.wmse import WMSE
 
-__all__ = ["BYOL", "MAE", "SimCLR"]
+__all__ = [
+    "AMDIM",
+    "BYOL",
+    "CPC",
+    "DINO",
+    "IJEPA",
+    "MAE",
+    "NNCLR",
+    "PIRL",
+    "WMSE",
+    "BarlowTwins",
+    "Data2Vec",
+    "DeepCluster",
+    "DeepClusterV2",
+    "Exemplar",
+    "InstDisc",
+    "LeJEPA",
+    "MoCo",
+    "MoCoV3",
+    "SimCLR",
+    "SimCLRV2",
+    "SimSiam",
+    "SwAV",
+    "VICReg",
+]

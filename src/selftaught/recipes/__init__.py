@@ -3,51 +3,28 @@
 import difflib
 import importlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from selftaught.errors import UserError
+from selftaught.recipes.card import Card
+from selftaught.recipes.cards import (
+    clusters,
+    distillation,
+    information,
+    instance,
+    latent,
+    local,
+    masked,
+)
 
-
-class Card(NamedTuple):
-    """What to know of a recipe before choosing it."""
-
-    function: str  # package.module:function
-    family: str
-    modality: str
-    paper: str
-    year: int
-    url: str
-    measured: str  # what its defaults were measured on
-
-
-RECIPES = {
-    "simclr": Card(
-        "selftaught.recipes.images:simclr",
-        "instance discrimination",
-        "images",
-        "Chen et al., A Simple Framework for Contrastive Learning of Visual Representations",
-        2020,
-        "https://arxiv.org/abs/2002.05709",
-        "Fashion-MNIST, 28 px, 10 minutes of two CPU cores",
-    ),
-    "byol": Card(
-        "selftaught.recipes.images:byol",
-        "self-distillation",
-        "images",
-        "Grill et al., Bootstrap Your Own Latent",
-        2020,
-        "https://arxiv.org/abs/2006.07733",
-        "Fashion-MNIST, 28 px, 10 minutes of two CPU cores",
-    ),
-    "mae": Card(
-        "selftaught.recipes.images:mae",
-        "masked modelling",
-        "images",
-        "He et al., Masked Autoencoders Are Scalable Vision Learners",
-        2021,
-        "https://arxiv.org/abs/2111.06377",
-        "Fashion-MNIST, 28 px, 10 minutes of two CPU cores",
-    ),
+RECIPES: dict[str, Card] = {
+    **instance.CARDS,
+    **local.CARDS,
+    **clusters.CARDS,
+    **distillation.CARDS,
+    **latent.CARDS,
+    **information.CARDS,
+    **masked.CARDS,
 }
 
 

@@ -1,0 +1,1 @@
+"""The cards of all recipes, a module a family."""

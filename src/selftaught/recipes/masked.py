@@ -1,0 +1,41 @@
+"""Recipes that hide a part of the image and predict it."""
+
+from selftaught.methods.mae import MAE
+from selftaught.nn.encoders import build
+from selftaught.recipes.run import Pixels, Run
+from selftaught.recipes.shared import Training
+from selftaught.views.image import Crop, View, Views
+
+
+def mae(
+    data: Pixels,
+    *,
+    encoder: str = "vit-nano",
+    patch: int = 0,
+    ratio: float = 0.75,
+    dim: int = 128,
+    depth: int = 2,
+    heads: int = 4,
+    normalize_target: bool = True,
+    smallest_crop: float = 0.2,
+    training: Training = Training(weight_decay=0.05),
+) -> Run:
+    """MAE (He et al. 2021, arXiv 2111.06377): see a quarter of the patches, paint the rest.
+
+    Args:
+        data: what the images look like.
+        encoder: vit-nano, or a vision transformer of timm's (vit_*, deit*).
+        patch: side of a patch in pixels; 0 chooses about 7 x 7 patches.
+        ratio: share of the patches that is hidden.
+        dim: width of the decoder.
+        depth: blocks of the decoder.
+        heads: attention heads of the decoder.
+        normalize_target: predict each patch less its mean and over its standard deviation.
+        smallest_crop: the view shows at least this share of the image's area.
+    """
+    net = build(encoder, channels=data.channels, size=data.size, patch=patch or None)
+    method = MAE(
+        net, ratio=ratio, dim=dim, depth=depth, heads=heads, normalize_target=normalize_target
+    )
+    view = View(Crop(data.size, scale=(smallest_crop, 1.0)))
+    return training.run(method, Views([view], data.mean, data.std), beta2=0.95)
