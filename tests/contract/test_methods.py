@@ -2,71 +2,56 @@
 
 import copy
 import io
-import itertools
 import math
 
 import pytest
 import torch
 
-from selftaught import seeds
-from selftaught.method import ViewBatch
+from contract.small import build, same, steps, stream, train, whole
+from selftaught.nn.memory import Memory
 from selftaught.recipes import RECIPES, find
-from selftaught.recipes.run import Pixels
-from selftaught.train import fit
+from selftaught.recipes.parameters import parameters
 
-PIXELS = Pixels(channels=1, size=16, count=64, mean=(0.5,), std=(0.25,))
-SMALL = {
-    "simclr": {"hidden": 32, "dim": 16},
-    "byol": {"hidden": 32, "dim": 16},
-    "mae": {"dim": 32, "depth": 1, "heads": 2, "patch": 4},
-}
 # Parameters that a method's objective leaves alone, and why.
 UNTRAINED: dict[str, dict[str, str]] = {}
 # Methods whose terms need not fall when one batch is seen again and again, and why.
-NEED_NOT_FALL: dict[str, str] = {}
+NEED_NOT_FALL: dict[str, str] = {
+    "dino": "the centre takes away what all images share, which is matched first",
+    "ibot": "the centres take away what all images share, which is matched first",
+    "deepcluster": "every fourth step begins an epoch, with new clusters and a new classifier",
+    "moco": "the queue holds keys of the same images, which are as near as the positives",
+    "moco_v2": "the queue holds keys of the same images, which are as near as the positives",
+}
 
 every_method = pytest.mark.parametrize("name", RECIPES)
 
 
-def build(name, seed=0):
-    torch.manual_seed(seed)
-    return find(name)(PIXELS, batch_size=16, lr=1e-3, **SMALL[name])
-
-
-def stream(run, start=0, fixed=False):
-    """Endless batches of random images, each a pure function of its step."""
-    for step in itertools.count(start):
-        g = seeds.generator(0, "images", 0 if fixed else step)
-        images = (torch.rand(16, 1, 16, 16, generator=g) * 255).byte()
-        parameters = run.views.draw(g, 16)
-        views = run.views.apply(run.views.crop(images, parameters), parameters)
-        yield ViewBatch(views, torch.arange(16))
-
-
-def train(run, steps, start=0, of=None, **options):
-    found = fit(
-        run.method, stream(run, start), run.optimizer, steps=of or steps, start=start, **options
-    )
-    return [
-        {name: term.item() for name, term in step.terms.items()}
-        for step in itertools.islice(found, steps - start)
-    ]
-
-
-def same(a, b):
-    assert a.keys() == b.keys()
-    for name in a:
-        assert torch.equal(a[name], b[name]), name
+def surveyed(run):
+    """The run after the survey that its first step begins with, where it makes any."""
+    if run.survey_every:
+        with torch.no_grad():
+            run.method.eval().survey(whole())
+    return run
 
 
 @every_method
 def test_terms_are_named_finite_scalars(name):
-    run = build(name)
+    run = surveyed(build(name))
     terms = run.method.train()(next(stream(run)))
     assert terms
     for term in terms.values():
         assert term.shape == ()
         assert torch.isfinite(term)
+
+
+@every_method
+def test_forward_moves_no_memory(name):
+    run = surveyed(build(name))
+    parts = {n: m for n, m in run.method.named_modules() if isinstance(m, Memory)}
+    before = {n: copy.deepcopy(m.state_dict()) for n, m in parts.items()}
+    run.method.train()(next(stream(run)))
+    for n, part in parts.items():
+        same(part.state_dict(), before[n])
 
 
 @every_method
@@ -104,7 +89,7 @@ def test_the_seed_decides_everything(name):
 def test_what_the_caller_draws_between_steps_changes_nothing(name):
     one, two = build(name), build(name)
     train(one, 3)
-    for _ in fit(two.method, stream(two), two.optimizer, steps=3):
+    for _ in steps(two, 3):
         torch.rand(7)
         two.method.eval()
     same(one.method.state_dict(), two.method.state_dict())
@@ -118,7 +103,7 @@ def test_bfloat16(name):
     assert all(p.dtype == torch.float32 for p in run.method.parameters())
     single = train(build(name), 1, of=3)
     for term, value in single[0].items():
-        assert terms[0][term] == pytest.approx(value, rel=0.05)
+        assert terms[0][term] == pytest.approx(value, rel=0.05, abs=0.01)
 
 
 @every_method
@@ -151,11 +136,9 @@ def test_one_batch_is_learnt(name):
     if name in NEED_NOT_FALL:
         return
     run = build(name)
-    losses = [
-        sum(step.terms.values()).item()
-        for step in fit(run.method, stream(run, fixed=True), run.optimizer, steps=40)
-    ]
-    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+    losses = [sum(step.terms.values()).item() for step in steps(run, 40, fixed=True)]
+    first, last = sum(losses[:5]) / 5, sum(losses[-5:]) / 5
+    assert last < first - 0.1 * abs(first)
 
 
 @every_method
@@ -166,3 +149,10 @@ def test_the_encoder_is_part_of_the_method_and_says_its_width(name):
         features = method.encoder(torch.rand(3, 1, 16, 16))
     assert features.shape == (3, method.encoder.dim)
     assert any(module is method.encoder for module in method.modules())
+
+
+@every_method
+def test_the_published_settings_are_parameters_of_the_recipe(name):
+    known = parameters(find(name))
+    assert RECIPES[name].published.keys() <= known.keys()
+    assert {"batch_size", "epochs", "encoder", "lr"} <= RECIPES[name].published.keys()

@@ -1,0 +1,108 @@
+"""Every recipe at a size that tests can train: settings, data, batches."""
+
+import itertools
+
+import torch
+
+from selftaught import dist, seeds
+from selftaught.method import ViewBatch
+from selftaught.recipes import find
+from selftaught.recipes.parameters import call
+from selftaught.recipes.run import Pixels
+from selftaught.train import fit
+
+PIXELS = Pixels(channels=1, size=16, count=64, mean=(0.5,), std=(0.25,))
+BATCH = 16
+SMALL = {
+    "simclr": {"hidden": 32, "dim": 16},
+    "byol": {"hidden": 32, "dim": 16},
+    "instdisc": {"dim": 16, "noise": 8},
+    "pirl": {"dim": 16, "negatives": 8},
+    "moco": {"dim": 16, "queue": 32, "groups": 4},
+    "moco_v2": {"hidden": 32, "dim": 16, "queue": 32, "groups": 4},
+    "moco_v3": {"hidden": 32, "dim": 16},
+    "simclr_v2": {"dim": 16, "queue": 32},
+    "nnclr": {"hidden": 32, "dim": 16, "predictor_hidden": 32, "queue": 32},
+    "simsiam": {"hidden": 32, "dim": 16, "bottleneck": 8},
+    "dino": {"hidden": 32, "bottleneck": 16, "outputs": 24, "crops": 1},
+    "ibot": {"patch": 4, "hidden": 32, "bottleneck": 16, "outputs": 24, "crops": 1},
+    "dinov2": {"patch": 4, "hidden": 32, "bottleneck": 16, "outputs": 24, "crops": 1},
+    "barlow_twins": {"hidden": 32, "dim": 16},
+    "vicreg": {"hidden": 32, "dim": 16},
+    "wmse": {"hidden": 32, "dim": 4, "sub_batch": 8},
+    "lejepa": {"hidden": 32, "dim": 8, "slices": 16, "crops": 1},
+    "data2vec": {"patch": 4, "top": 2},
+    "ijepa": {"dim": 32, "depth": 1, "heads": 2, "patch": 2},
+    "swav": {
+        "hidden": 32,
+        "dim": 16,
+        "prototypes": 24,
+        "crops": 1,
+        "queue": 32,
+        "queue_start": 0.3,
+    },
+    "deepcluster": {"clusters": 8, "components": 8},
+    "deepcluster_v2": {"hidden": 32, "dim": 16, "clusters": 8, "crops": 1},
+    "mae": {"dim": 32, "depth": 1, "heads": 2, "patch": 4},
+    "cpc": {"width": 16, "depth": 2},
+    "amdim": {"width": 8, "dim": 16, "blocks": 2},
+    "exemplar": {},
+}
+
+
+def build(name, seed=0, pixels=PIXELS, **more):
+    torch.manual_seed(seed)
+    settings = {"batch_size": BATCH, "lr": 1e-3, **SMALL[name], **more}
+    return call(find(name), pixels, settings)
+
+
+def images(pixels=PIXELS):
+    """All images there are, uint8: smooth, so that they have something to learn."""
+    g = seeds.generator(0, "images")
+    coarse = torch.rand(pixels.count, pixels.channels, 5, 5, generator=g)
+    x = torch.nn.functional.interpolate(coarse, size=pixels.size, mode="bicubic")
+    return (x.clamp(0, 1) * 255).byte()
+
+
+def stream(run, start=0, fixed=False, dtype=torch.float32):
+    """Endless batches, each a pure function of its step; each process takes its rows."""
+    x = images()
+    for step in itertools.count(start):
+        g = seeds.generator(0, "batch", 0 if fixed else step)
+        index = torch.randperm(len(x), generator=g)[:BATCH]
+        parameters = run.views.draw(g, BATCH)
+        views = run.views.apply(run.views.crop(x[index], parameters), parameters)
+        yield ViewBatch(tuple(dist.mine(v).to(dtype) for v in views), dist.mine(index))
+
+
+def whole(dtype=torch.float32):
+    """All images in plain views, as a survey sees them."""
+    x = (images().to(dtype) / 255 - PIXELS.mean[0]) / PIXELS.std[0]
+    for index in torch.arange(len(x)).split(BATCH):
+        yield ViewBatch((x[index],), index)
+
+
+def steps(run, count, start=0, of=None, fixed=False, data=torch.float32, **options):
+    """Train, yielding each step."""
+    found = fit(
+        run.method,
+        stream(run, start, fixed, data),
+        run.optimizer,
+        steps=of or count,
+        start=start,
+        survey=lambda: whole(data),
+        survey_every=run.survey_every,
+        **options,
+    )
+    return itertools.islice(found, count - start)
+
+
+def train(run, count, **options):
+    """The terms of each step as numbers."""
+    return [{n: t.item() for n, t in step.terms.items()} for step in steps(run, count, **options)]
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name

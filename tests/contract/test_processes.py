@@ -1,0 +1,114 @@
+"""Two processes train every method as one does with the same global batch, in float64."""
+
+import dataclasses
+import multiprocessing
+import traceback
+
+import pytest
+import torch
+import torch.distributed
+
+from contract.small import build, steps
+from selftaught import dist
+from selftaught.recipes import RECIPES
+
+STEPS = 3
+
+
+def trained(name):
+    """All parameters, buffers and terms after a few steps of plain SGD.
+
+    Not Adam, which turns the last digits of a gradient that should be zero into a step.
+    """
+    run = build(name)
+    run.method.double()
+    for group in run.optimizer.param_groups:
+        group["lr"] = 0.05
+    run = dataclasses.replace(run, optimizer=torch.optim.SGD(run.optimizer.param_groups, lr=0.05))
+    found = {}
+    for step in steps(run, STEPS, data=torch.float64, schedule=lambda progress: 1.0):
+        for term, value in step.terms.items():
+            found[f"{term} at {step.number}"] = dist.total(value) / dist.world_size()
+    return found | dict(run.method.state_dict())
+
+
+def process(rank, place, names, broken, answers):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{place}", rank=rank, world_size=2
+    )
+    if broken:
+        setattr(dist, *BREAKAGES[broken])
+    for name in names:
+        try:
+            answers.put((rank, name, {n: x.numpy() for n, x in trained(name).items()}))
+        except Exception:
+            answers.put((rank, name, traceback.format_exc()))
+            raise
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def by_two(names, place, broken=""):
+    """What each of two processes ends with: {(rank, name): tensors}."""
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    arguments = [(rank, str(place), names, broken, answers) for rank in range(2)]
+    processes = [context.Process(target=process, args=a) for a in arguments]
+    for p in processes:
+        p.start()
+    found = {}
+    for _ in range(2 * len(names)):
+        rank, name, tensors = answers.get(timeout=120)
+        if isinstance(tensors, str):
+            for p in processes:
+                p.kill()
+            raise AssertionError(f"{name} in process {rank}: {tensors}")
+        found[rank, name] = {n: torch.from_numpy(x) for n, x in tensors.items()}
+    for p in processes:
+        p.join()
+        assert p.exitcode == 0
+    return found
+
+
+def deaf_gather(x):
+    """A gather whose backward forgets the other processes."""
+    parts = [torch.empty_like(x) for _ in range(dist.world_size())]
+    torch.distributed.all_gather(parts, x.detach().contiguous())
+    parts[dist.rank()] = x
+    return torch.cat(parts)
+
+
+def lonely_total(x):
+    """A sum that leaves the other processes out."""
+    return x.detach() * dist.world_size()
+
+
+BREAKAGES = {"gather": ("gather", deaf_gather), "total": ("total", lonely_total)}
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    return by_two(list(RECIPES), tmp_path_factory.mktemp("two") / "meeting")
+
+
+def differences(one, other):
+    assert one.keys() == other.keys()
+    return [
+        name
+        for name, a in one.items()
+        if not torch.allclose(a.double(), other[name].double(), rtol=1e-8, atol=1e-11)
+    ]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_two_processes_equal_one(name, two):
+    one = trained(name)
+    for rank in range(2):
+        assert differences(one, two[rank, name]) == []
+
+
+@pytest.mark.parametrize("broken", BREAKAGES)
+def test_the_comparison_notices_broken_communication(broken, tmp_path):
+    found = by_two(["simclr"], tmp_path / "meeting", broken)
+    assert differences(trained("simclr"), found[0, "simclr"])
