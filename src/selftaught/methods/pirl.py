@@ -1,0 +1,95 @@
+"""PIRL: an image and its jigsaw both look like what is remembered of the image."""
+
+import torch
+from torch import Tensor, nn
+
+from selftaught import dist
+from selftaught.errors import UserError
+from selftaught.method import Method, ViewBatch
+from selftaught.nn.encoders import Encoder
+from selftaught.nn.memory import Bank
+from selftaught.objectives.noise import memory_contrast, similarities
+
+TILES = 9
+
+
+class PIRL(Method):
+    """Self-Supervised Learning of Pretext-Invariant Representations.
+
+    Misra & van der Maaten 2019, https://arxiv.org/abs/1912.01991, equations 3 to 5. The views are
+    the image and the nine tiles of its jigsaw in a random order. A bank holds one unit vector for
+    each of the ``count`` images; the feature of the image, and that of the tiles, are each told
+    from ``negatives`` entries of other images by the own entry. The terms count (1 - ``mix``) and
+    ``mix``; both have the same negatives, drawn anew at each step. The entry moves to the image's
+    feature.
+
+    The authors' code computes another h, that of InstDisc with a constant, and draws negatives
+    that may be the image itself. Raises UserError for settings outside their range, for fewer than
+    two images, and for a batch without its ten views.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        count: int,
+        dim: int = 128,
+        temperature: float = 0.07,
+        negatives: int = 32000,
+        momentum: float = 0.5,
+        mix: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise UserError(f"a temperature of {temperature}; use --temperature above 0")
+        if not (0 <= momentum <= 1 and 0 <= mix <= 1):
+            raise UserError(
+                f"a momentum of {momentum}, a mix of {mix}; use --momentum and --mix from 0 to 1"
+            )
+        if negatives < 1 or count < 2:
+            raise UserError(
+                f"{negatives} negatives of {count} images; use --negatives with 1 or more, and at "
+                "least two images"
+            )
+        self.encoder = encoder
+        self.projector = nn.Linear(encoder.dim, dim)
+        self.each = nn.Linear(encoder.dim, dim)  # a tile
+        self.all = nn.Linear(TILES * dim, dim)  # the tiles together, in their random order
+        self.bank = Bank(count, dim)
+        self.count = count
+        self.temperature = temperature
+        self.negatives = negatives
+        self.momentum = momentum
+        self.mix = mix
+
+    def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
+        """``image`` and ``jigsaw``, each with its share."""
+        if len(batch.views) != 1 + TILES:
+            raise UserError(f"{len(batch.views)} views; give the image and its {TILES} tiles")
+        image, *tiles = batch.views
+        z = self.projector(self.encoder(image))
+        index = batch.index.to(z.device)
+        self.seen = dist.gather(index), dist.gather(z.detach())
+        chosen = torch.cat([index[:, None], self._others(index)], dim=1)  # (B, 1 + K)
+        return {
+            "image": (1 - self.mix) * self._contrast(z, chosen),
+            "jigsaw": self.mix * self._contrast(self._joined(tiles), chosen),
+        }
+
+    def _joined(self, tiles: list[Tensor]) -> Tensor:
+        parts = self.each(self.encoder(torch.cat(tiles)))  # (9 B, D)
+        return self.all(torch.cat(parts.chunk(TILES), dim=1))  # (B, D)
+
+    def _others(self, index: Tensor) -> Tensor:
+        """Entries of other images (B, K), equally likely, some perhaps more than once."""
+        shape = (len(index) * dist.world_size(), self.negatives)
+        drawn = dist.mine(torch.randint(self.count - 1, shape)).to(index.device)
+        return drawn + (drawn >= index[:, None])
+
+    def _contrast(self, z: Tensor, chosen: Tensor) -> Tensor:
+        scores = similarities(z, self.bank.rows, chosen, self.temperature)
+        return memory_contrast(scores[:, 0], scores[:, 1:])
+
+    def after_step(self) -> None:
+        """Move the batch's entries towards the images' features."""
+        self.bank.update(*self.seen, momentum=self.momentum)
