@@ -263,6 +263,36 @@ def test_another_folder_beside_train_and_test_makes_them_classes(tmp_path):
     assert not has_part(tmp_path, "test")
 
 
+# A part of the images
+
+
+def test_a_spread_of_arrays_keeps_their_names():
+    x = torch.arange(10, dtype=torch.uint8)[:, None, None, None].expand(10, 1, 4, 4)
+    part = ArrayImages(x, "ten").spread(4)
+    assert part.x[:, 0, 0, 0].tolist() == [0, 2, 5, 7]
+    assert tuple(part.names) == ("0", "2", "5", "7")
+    assert part.name == "ten"
+
+
+def test_a_spread_of_files_keeps_their_channels(tmp_path):
+    folder(tmp_path, *(f"{i}.png" for i in range(9)), shape=(4, 6))
+    picture(tmp_path / "1.png", 1)  # the only one in colour
+    images = open_images(tmp_path)
+    part = images.spread(3)
+    assert list(part.names) == ["0.png", "3.png", "6.png"]
+    assert part.channels == images.channels == 3
+    found, used, skipped = part.gather(torch.tensor([2, 0]))
+    assert [image[0, 0, 0].item() for image in found] == [6, 0]
+    assert (used.tolist(), skipped) == ([2, 0], [])
+
+
+def test_a_spread_of_all_is_all(tmp_path):
+    folder(tmp_path, "a.png", "b.png")
+    for images in (ArrayImages(torch.zeros(2, 1, 4, 4).byte(), "two"), open_images(tmp_path)):
+        assert images.spread(2) is images
+        assert images.spread(5) is images
+
+
 # Arrays
 
 

@@ -46,6 +46,15 @@ class Images(Protocol):
         """A short hex string that tells these data from others."""
         ...
 
+    def spread(self, count: int) -> "Images":
+        """So many of these images, evenly spread and in order, or these where there are no more."""
+        ...
+
+
+def evenly(count: int, total: int) -> Tensor:
+    """``count`` numbers below ``total``, evenly spread."""
+    return torch.arange(count) * total // count
+
 
 class ArrayImages:
     """Images of one size, held in memory as uint8 (N, C, H, W)."""
@@ -76,6 +85,15 @@ class ArrayImages:
         digest = hashlib.sha256(repr(tuple(self.x.shape)).encode())
         digest.update(self.x.numpy().data)
         return digest.hexdigest()[:16]
+
+    def spread(self, count: int) -> "ArrayImages":
+        """So many of these images, evenly spread, under their own names."""
+        if count >= len(self):
+            return self
+        index = evenly(count, len(self))
+        found = ArrayImages(self.x[index], self.name)
+        found.names = tuple(self.names[int(i)] for i in index)
+        return found
 
 
 class FolderImages:
@@ -159,6 +177,13 @@ class FolderImages:
                 length = -1
             digest.update(os.fsencode(name) + b"\0%d\0" % length)
         return digest.hexdigest()[:16]
+
+    def spread(self, count: int) -> "FolderImages":
+        """So many of these files, evenly spread."""
+        if count >= len(self):
+            return self
+        files = [self.names[int(i)] for i in evenly(count, len(self))]
+        return FolderImages(self.root, files, self.channels)
 
 
 def folder_name(root: Path) -> str:
