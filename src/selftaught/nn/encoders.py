@@ -35,9 +35,9 @@ class Conv3x3(nn.Conv2d):
     """A 3x3 convolution without bias that is one matrix product where the map is tiny.
 
     On a processor, the backward pass of a convolution over a map of 3 x 3 takes more than twice as
-    long as that of the same product of matrices. Where the result is a single pixel, that of PyTorch
-    2.14 is wrong too: in bfloat16 and with a stride of 2, it leaves the gradient of those weights
-    that saw only padding as it finds them in memory.
+    long as that of the same product of matrices. Where the result is a single pixel, that of
+    PyTorch 2.14 is wrong too: in bfloat16 and with a stride of 2, it leaves the gradient of those
+    weights that saw only padding as it finds it in memory.
     """
 
     TINY = 4  # pixels a side
@@ -114,7 +114,7 @@ class Convolutional(Encoder):
     def __init__(self, net: Any) -> None:
         super().__init__()
         self.net = net
-        self.dim = getattr(net, "head_hidden_size", net.num_features)  # layers before the classifier
+        self.dim = getattr(net, "head_hidden_size", net.num_features)  # of what forward returns
         self.any_size = not hasattr(net, "patch_embed")
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,0 +1,120 @@
+"""iBOT: DINO, and say of hidden patches what a slow copy of the network says that sees them."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from selftaught import dist
+from selftaught.errors import UserError
+from selftaught.method import Method, ViewBatch
+from selftaught.nn.encoders import Encoder, ViT
+from selftaught.nn.heads import PrototypeHead
+from selftaught.nn.masking import OneOfTwo, one_of_two, take
+from selftaught.nn.memory import EMA, Centre
+from selftaught.nn.schedules import cosine, linear
+from selftaught.objectives.distillation import centred, patch_distillation, view_distillation
+
+LARGE = 2  # views that the teacher sees, and that patches are hidden of: the first ones
+
+
+class IBOT(Method):
+    """Image BERT Pre-Training with Online Tokenizer.
+
+    Zhou et al. 2021, https://arxiv.org/abs/2111.07832, equations 1 to 3, algorithm 1. Views are
+    distilled as in DINO; besides, blocks of patches are hidden from the student in large views, and
+    it matches there the patch tokens of the teacher, which sees all. One head serves both, unless
+    not ``shared``; patches have a centre and a temperature of their own. The teacher's encoder is
+    what is exported.
+
+    Deviations from the authors' code: an image's feature is the mean of its patch tokens, not a
+    class token; patches are hidden as `one_of_two` says; temperatures rise by step, not by epoch;
+    no stochastic depth. Raises UserError for an encoder without tokens and settings out of range.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        hidden: int = 2048,
+        bottleneck: int = 256,
+        outputs: int = 8192,
+        shared: bool = True,
+        ratio: float = 0.3,
+        momentum: float = 0.996,
+        centre_momentum: float = 0.9,
+        student_temperature: float = 0.1,
+        start_temperature: float = 0.04,
+        temperature: float = 0.07,
+        patch_temperature: float = 0.07,
+        temperature_warmup: float = 0.0375,
+        freeze: float = 0.00125,
+    ) -> None:
+        super().__init__()
+        if not isinstance(encoder, ViT):
+            raise UserError("ibot needs tokens: use --encoder vit-nano, or timm's vit_* or deit*")
+        sharpness = (student_temperature, start_temperature, temperature, patch_temperature)
+        shares = (ratio, momentum, temperature_warmup, freeze)
+        if min(sharpness) <= 0 or not all(0 <= share <= 1 for share in shares):
+            raise UserError(
+                f"temperatures of {sharpness}, shares of {shares}; use --student-temperature, "
+                "--start-temperature, --temperature and --patch-temperature above 0, --ratio, "
+                "--momentum, --temperature-warmup and --freeze from 0 to 1"
+            )
+        widths = (encoder.dim, hidden, bottleneck, outputs)
+        heads = [PrototypeHead(*widths, learn_lengths=True) for _ in range(1 if shared else 2)]
+        self.student: ViT = encoder
+        self.blank = nn.Parameter(torch.randn(encoder.dim) * 0.02)
+        self.heads = nn.ModuleList(heads)  # the first is for views, the last for patches
+        self.teacher = EMA(encoder, *heads)
+        self.centre = Centre(outputs, centre_momentum)
+        self.patch_centre = Centre(outputs, centre_momentum)
+        self.ratio, self.momentum, self.freeze = ratio, momentum, freeze
+        self.student_temperature = student_temperature
+        ends = (temperature, patch_temperature)
+        self.temperatures = [(start_temperature, end, temperature_warmup) for end in ends]
+
+    @property
+    def encoder(self) -> Any:  # pyright: ignore
+        """The teacher's encoder."""
+        return self.teacher.modules_[0]
+
+    def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
+        """``distillation`` of views, ``patches`` of hidden ones; a whole view counts as 0 there."""
+        large, others = torch.cat(batch.views[:LARGE]), batch.views[LARGE:]
+        with torch.no_grad():
+            taught = self.encoder.tokens(large)  # (2B, L, D)
+        blanked = one_of_two(len(batch.index), taught.shape[1], self.ratio, large.device)
+        tokens = self.student.tokens(large, hidden=blanked.hidden, blank=self.blank)  # (2B, L, D)
+        h = torch.cat([tokens.mean(dim=1), *(self.student(x) for x in others)])  # (V * B, D)
+        learn = self.progress >= self.freeze
+        scores = self.heads[0](h, learn=learn).unflatten(0, (len(batch.views), -1))  # (V, B, K)
+        hidden = self.heads[-1](take(tokens[blanked.rows], blanked.places), learn=learn)
+        views, patches = self._targets(taught, blanked)  # (2, B, K), (B, M, K)
+        return {
+            "distillation": view_distillation(scores, views, self.student_temperature),
+            "patches": patch_distillation(hidden, patches, self.student_temperature) / LARGE,
+        }
+
+    @torch.no_grad()
+    def _targets(self, tokens: Tensor, blanked: OneOfTwo) -> tuple[Tensor, Tensor]:
+        """What the teacher says of large views, and of hidden patches."""
+        head: Any = self.teacher.modules_[1]
+        patch_head: Any = self.teacher.modules_[-1]
+        views = head(tokens.mean(dim=1)).unflatten(0, (LARGE, -1))
+        z = patch_head.embed(tokens)  # (2B, L, E)
+        patches = patch_head.compare(take(z[blanked.rows], blanked.places))
+        means = (views.mean((0, 1)), patch_head.compare(z.mean((0, 1))))  # scores are linear in z
+        self.seen = [dist.total(mean) / dist.world_size() for mean in means]
+        one, other = self.temperatures
+        return (
+            centred(views, self.centre.value, linear(self.progress, *one)),
+            centred(patches, self.patch_centre.value, linear(self.progress, *other)),
+        )
+
+    def after_step(self) -> None:
+        """Move the teacher towards the student, and the centres towards the teacher's scores."""
+        momentum = cosine(self.progress, self.momentum, 1.0)
+        self.teacher.update(self.student, *self.heads, momentum=momentum)
+        self.centre.update(self.seen[0])
+        self.patch_centre.update(self.seen[1])

@@ -1,0 +1,276 @@
+"""Recipes that learn from a copy of the network itself."""
+
+from selftaught.errors import UserError
+from selftaught.methods.byol import BYOL
+from selftaught.methods.dino import DINO
+from selftaught.methods.dinov2 import DINOv2
+from selftaught.methods.ibot import IBOT
+from selftaught.methods.simsiam import SimSiam
+from selftaught.nn.encoders import build
+from selftaught.recipes.run import Pixels, Run
+from selftaught.recipes.shared import Look, MultiCrop, Training
+from selftaught.views.image import Solarize, View, Views
+
+
+def byol(
+    data: Pixels,
+    *,
+    encoder: str = "resnet-nano",
+    momentum: float = 0.99,
+    hidden: int = 1024,
+    dim: int = 128,
+    solarize: float = 0.0,
+    look: Look = Look(),
+    training: Training = Training(),
+) -> Run:
+    """BYOL (Grill et al. 2020, arXiv 2006.07733): predict a slow copy's view, no negatives.
+
+    Args:
+        data: what the images look like.
+        encoder: resnet-nano, vit-nano or any timm name.
+        momentum: of the slow copy at the start; rises to 1 along a cosine.
+        hidden: width of the projector's and the predictor's hidden layer.
+        dim: width of what is predicted.
+        solarize: probability that the second view is solarised.
+    """
+    method = BYOL(
+        build(encoder, channels=data.channels, size=data.size),
+        hidden=hidden,
+        dim=dim,
+        momentum=momentum,
+    )
+    first = look.view(data, method.encoder)
+    second = look.view(data, method.encoder, Solarize(threshold=0.5, p=solarize))
+    return training.run(method, Views([first, second], data.mean, data.std))
+
+
+def simsiam(
+    data: Pixels,
+    *,
+    encoder: str = "resnet-nano",
+    hidden: int = 512,
+    dim: int = 512,
+    bottleneck: int = 128,
+    look: Look = Look(),
+    training: Training = Training(),
+) -> Run:
+    """SimSiam (Chen & He 2020, arXiv 2011.10566): predict the other view under a stop-gradient.
+
+    Args:
+        data: what the images look like.
+        encoder: resnet-nano, vit-nano or any timm name.
+        hidden: width of the projector's hidden layers.
+        dim: width of what is predicted.
+        bottleneck: width of the predictor's hidden layer; its learning rate is held constant.
+    """
+    method = SimSiam(
+        build(encoder, channels=data.channels, size=data.size),
+        hidden=hidden,
+        dim=dim,
+        bottleneck=bottleneck,
+    )
+    views = look.views(data, method.encoder)
+    return training.run(method, views, constant=[method.predictor])
+
+
+def dino(
+    data: Pixels,
+    *,
+    encoder: str = "resnet-nano",
+    patch: int = 0,
+    momentum: float = 0.99,
+    outputs: int = 1024,
+    head_norm: bool = False,
+    hidden: int = 512,
+    bottleneck: int = 128,
+    temperature: float = 0.07,
+    start_temperature: float = 0.04,
+    temperature_warmup: float = 0.3,
+    student_temperature: float = 0.1,
+    centre_momentum: float = 0.9,
+    freeze: float = 0.01,
+    solarize: float = 0.0,
+    look: MultiCrop = MultiCrop(),
+    training: Training = Training(clip=3.0),
+) -> Run:
+    """DINO (Caron et al. 2021, arXiv 2104.14294): match a slow copy's view of the whole image.
+
+    Args:
+        data: what the images look like.
+        encoder: resnet-nano, vit-nano or any timm name.
+        patch: side of a transformer's patch in pixels; 0 chooses about 7 x 7 patches.
+        momentum: of the slow copy at the start; rises to 1 along a cosine.
+        outputs: prototypes that a view may be like, a score of each.
+        head_norm: whether the head has batch norm.
+        hidden: width of the head's hidden layers.
+        bottleneck: width of what the prototypes are compared with.
+        temperature: of the slow copy's scores; the smaller, the surer it is.
+        start_temperature: of the slow copy's scores at the start.
+        temperature_warmup: share of the run in which that temperature rises in a line.
+        student_temperature: of the network's own scores.
+        centre_momentum: of the running mean that is taken from the slow copy's scores.
+        freeze: share of the run at whose beginning the prototypes stay as they are.
+        solarize: probability that the second large view is solarised.
+    """
+    method = DINO(
+        build(encoder, channels=data.channels, size=data.size, patch=patch or None),
+        momentum=momentum,
+        outputs=outputs,
+        head_norm=head_norm,
+        hidden=hidden,
+        bottleneck=bottleneck,
+        temperature=temperature,
+        start_temperature=start_temperature,
+        temperature_warmup=temperature_warmup,
+        student_temperature=student_temperature,
+        centre_momentum=centre_momentum,
+        freeze=freeze,
+    )
+    return training.run(method, solarized(look.views(data, method.encoder), solarize))
+
+
+def ibot(
+    data: Pixels,
+    *,
+    encoder: str = "vit-nano",
+    patch: int = 0,
+    ratio: float = 0.3,
+    momentum: float = 0.99,
+    outputs: int = 1024,
+    shared: bool = True,
+    hidden: int = 512,
+    bottleneck: int = 128,
+    temperature: float = 0.07,
+    patch_temperature: float = 0.07,
+    start_temperature: float = 0.04,
+    temperature_warmup: float = 0.3,
+    student_temperature: float = 0.1,
+    centre_momentum: float = 0.9,
+    freeze: float = 0.01,
+    solarize: float = 0.0,
+    look: MultiCrop = MultiCrop(view_share=1.0),
+    training: Training = Training(weight_decay=0.05, clip=3.0),
+) -> Run:
+    """iBOT (Zhou et al. 2021, arXiv 2111.07832): DINO, and the same for hidden patches.
+
+    Args:
+        data: what the images look like.
+        encoder: vit-nano, or a vision transformer of timm's (vit_*, deit*).
+        patch: side of a patch in pixels; 0 chooses about 7 x 7 patches.
+        ratio: share of the patches that is hidden, of one of the two large views.
+        momentum: of the slow copy at the start; rises to 1 along a cosine.
+        outputs: prototypes that a view or a patch may be like, a score of each.
+        shared: whether views and patches have one head.
+        hidden: width of the head's hidden layers.
+        bottleneck: width of what the prototypes are compared with.
+        temperature: of the slow copy's scores of views; the smaller, the surer it is.
+        patch_temperature: of the slow copy's scores of patches.
+        start_temperature: of both at the start.
+        temperature_warmup: share of the run in which both rise in a line.
+        student_temperature: of the network's own scores.
+        centre_momentum: of the running means that are taken from the slow copy's scores.
+        freeze: share of the run at whose beginning the prototypes stay as they are.
+        solarize: probability that the second large view is solarised.
+    """
+    method = IBOT(
+        build(encoder, channels=data.channels, size=data.size, patch=patch or None),
+        ratio=ratio,
+        momentum=momentum,
+        outputs=outputs,
+        shared=shared,
+        hidden=hidden,
+        bottleneck=bottleneck,
+        temperature=temperature,
+        patch_temperature=patch_temperature,
+        start_temperature=start_temperature,
+        temperature_warmup=temperature_warmup,
+        student_temperature=student_temperature,
+        centre_momentum=centre_momentum,
+        freeze=freeze,
+    )
+    views = look.views(data, method.student)
+    hides_some(views, method.student.patch, ratio)
+    return training.run(method, solarized(views, solarize))
+
+
+def dinov2(
+    data: Pixels,
+    *,
+    encoder: str = "vit-nano",
+    patch: int = 0,
+    ratio: float = 0.3,
+    momentum: float = 0.99,
+    outputs: int = 1024,
+    hidden: int = 512,
+    bottleneck: int = 128,
+    temperature: float = 0.07,
+    start_temperature: float = 0.04,
+    temperature_warmup: float = 0.3,
+    student_temperature: float = 0.1,
+    iterations: int = 3,
+    koleo_weight: float = 0.1,
+    freeze: float = 0.01,
+    solarize: float = 0.0,
+    look: MultiCrop = MultiCrop(view_share=1.0),
+    training: Training = Training(weight_decay=0.05, clip=3.0),
+) -> Run:
+    """DINOv2 (Oquab et al. 2023, arXiv 2304.07193): iBOT with balanced targets and spread features.
+
+    At small scale: of what the paper adds there are the two heads, Sinkhorn-Knopp, KoLeo and hidden
+    patches; there are neither the curated data nor the high-resolution end of the run, and no
+    stochastic depth, layer scale, SwiGLU, register tokens, learning rates by layer or rising weight
+    decay.
+
+    Args:
+        data: what the images look like.
+        encoder: vit-nano, or a vision transformer of timm's (vit_*, deit*).
+        patch: side of a patch in pixels; 0 chooses about 7 x 7 patches.
+        ratio: share of the patches that is hidden, of one of the two large views.
+        momentum: of the slow copy at the start; rises to 1 along a cosine.
+        outputs: prototypes that a view or a patch may be like, a score of each.
+        hidden: width of the heads' hidden layers.
+        bottleneck: width of what the prototypes are compared with.
+        temperature: of the slow copy's scores; the smaller, the surer it is.
+        start_temperature: of the slow copy's scores at the start.
+        temperature_warmup: share of the run in which that temperature rises in a line.
+        student_temperature: of the network's own scores.
+        iterations: of Sinkhorn-Knopp, which makes the prototypes equally used.
+        koleo_weight: of the term that keeps each feature away from its nearest neighbour.
+        freeze: share of the run at whose beginning the prototypes stay as they are.
+        solarize: probability that the second large view is solarised.
+    """
+    method = DINOv2(
+        build(encoder, channels=data.channels, size=data.size, patch=patch or None),
+        ratio=ratio,
+        momentum=momentum,
+        outputs=outputs,
+        hidden=hidden,
+        bottleneck=bottleneck,
+        temperature=temperature,
+        start_temperature=start_temperature,
+        temperature_warmup=temperature_warmup,
+        student_temperature=student_temperature,
+        iterations=iterations,
+        koleo_weight=koleo_weight,
+        freeze=freeze,
+    )
+    views = look.views(data, method.student)
+    hides_some(views, method.student.patch, ratio)
+    return training.run(method, solarized(views, solarize))
+
+
+def hides_some(views: Views, patch: int, ratio: float) -> None:
+    """Raises UserError where ``ratio`` of a large view's patches is none or all of them."""
+    length = (views.views[0].size // patch) ** 2
+    if not 0 < round(ratio * length) < length:
+        raise UserError(
+            f"a ratio of {ratio} of {length} patches hides nothing or leaves nothing; use --ratio "
+            "0.3, smaller patches or a larger --view-share"
+        )
+
+
+def solarized(views: Views, p: float) -> Views:
+    """The same views, the second one solarised with a probability."""
+    first, second, *others = views.views
+    second = View(second.cropper, *second.then, Solarize(threshold=0.5, p=p))
+    return Views([first, second, *others], views.mean, views.std)
