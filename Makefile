@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.installed
 OUT ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: demo test slow check format
+.PHONY: demo test slow check docs format
 
 demo: $(READY)  ## train an encoder on scikit-learn's digits and see how good it is
 	$(BIN)/selftaught pretrain simclr digits --out $(OUT) --minutes 1
@@ -21,6 +21,9 @@ check: $(READY)  ## what must pass before each commit
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/python -m pytest tests/test_architecture.py
+
+docs: $(READY)  ## docs/methods, from the recipes
+	$(BIN)/python docs/generate.py
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -1,0 +1,34 @@
+"""Write docs/methods: a page a method and a list of them in families. Run by `make docs`."""
+
+from pathlib import Path
+
+from selftaught.commands.methods import explain
+from selftaught.recipes import RECIPES
+
+FOLDER = Path(__file__).parent / "methods"
+
+
+def index() -> str:
+    """The list, a family at a time."""
+    lines = ["# Methods", ""]
+    for family in dict.fromkeys(card.family for card in RECIPES.values()):
+        lines += [f"## {family[0].upper()}{family[1:]}", ""]
+        for name, card in RECIPES.items():
+            if card.family == family:
+                lines.append(f"- [`{name}`]({name}.md): {card.paper}, [{card.year}]({card.url})")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Write every page anew."""
+    FOLDER.mkdir(exist_ok=True)
+    for page in FOLDER.glob("*.md"):
+        page.unlink()
+    (FOLDER / "README.md").write_text(index())
+    for name in RECIPES:
+        (FOLDER / f"{name}.md").write_text(explain(name) + "\n")
+
+
+if __name__ == "__main__":
+    main()
