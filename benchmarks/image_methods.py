@@ -9,7 +9,7 @@ size are the stated number of images, and what it led to. Rows are appended as t
 measured again only where the recipe's defaults have changed, so the script can be stopped at any
 time. Random encoders and raw pixels are
 rows of their own, one for each encoder and seed. Speed and memory mean something only where nothing
-else ran.
+else runs: with `--shared` they are left out.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def defaults(method: str) -> dict[str, Any]:
     return {p.name: p.default for p in parameters(find(method)).values()}
 
 
-def measure(rows: Rows, method: str, seed: int, data: Path) -> None:
+def measure(rows: Rows, method: str, seed: int, data: Path, shared: bool) -> None:
     steps = IMAGES // defaults(method)["batch_size"]
     options = ["--steps", str(steps), "--seed", str(seed), "--evaluate", "off"]
     with tempfile.TemporaryDirectory() as folder:
@@ -84,8 +84,10 @@ def measure(rows: Rows, method: str, seed: int, data: Path) -> None:
             "encoder": done["call"]["arguments"]["encoder"],
             "arguments": done["call"]["arguments"],
             "steps": done["steps"],
-            "samples_per_second": statistics.median(r["samples_per_second"] for r in records),
-            "peak_megabytes": round(peak / 1024),
+            "samples_per_second": None
+            if shared
+            else statistics.median(r["samples_per_second"] for r in records),
+            "peak_megabytes": None if shared else round(peak / 1024),
             "seconds": round(seconds, 1),
             "signals": done["signals"],
             "verdict": done["verdict"],
@@ -130,8 +132,9 @@ def table(rows: Rows) -> str:
         random = [rows.find("random", r["encoder"], r["seed"]) for r in mine]
         cells = [spread([r["scores"][p] for r in mine]) for p in SHOWN]
         cells += [spread([r["scores"][p] for r in random if r]) for p in SHOWN]
-        cells.append(f"{statistics.mean(r['samples_per_second'] for r in mine):.0f}")
-        cells.append(f"{max(r['peak_megabytes'] for r in mine)}")
+        speeds = [r["samples_per_second"] for r in mine if r["samples_per_second"]]
+        cells.append(f"{statistics.mean(speeds):.0f}" if speeds else "")
+        cells.append(str(max((r["peak_megabytes"] or 0 for r in mine), default=0) or ""))
         cells.append(", ".join(dict.fromkeys(r["verdict"]["word"] for r in mine)))
         seeds = ", ".join(str(r["seed"]) for r in mine)
         lines.append(f"| {name} | {mine[0]['encoder']} | {seeds} | {' | '.join(cells)} |")
@@ -147,6 +150,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--methods", default=",".join(RECIPES))
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
+    parser.add_argument("--shared", action="store_true", help="other programs run beside it")
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
     rows = Rows(asked.out)
@@ -155,7 +159,7 @@ def main() -> None:
         for seed in map(int, asked.seeds.split(",")):
             for method in asked.methods.split(","):
                 if rows.find("method", method, seed) is None:
-                    measure(rows, method, seed, data)
+                    measure(rows, method, seed, data, asked.shared)
     print(table(rows))
 
 

@@ -32,6 +32,7 @@ from commands.tiny import (
 from selftaught import checkpoint
 from selftaught.cli import main
 from selftaught.commands import job
+from selftaught.recipes import RECIPES
 
 STEPS = 7  # of runs that are stopped; three an epoch
 SPEEDS = ("samples_per_second", "waiting")
@@ -89,6 +90,7 @@ def test_run_json_holds_the_resolved_call_the_data_and_the_environment(finished,
         "size": 8,
         "seed": 0,
         "precision": "auto",
+        "scale": "small",
         "arguments": None,
     }
     assert (arguments["hidden"], arguments["dim"], arguments["batch_size"]) == (32, 16, 16)
@@ -150,17 +152,17 @@ def test_data_without_labels_are_not(capsys, tmp_path):
     assert "evaluation" not in described(tmp_path / "run")
 
 
-@pytest.mark.parametrize("method", OPTIONS)
+@pytest.mark.parametrize("method", RECIPES)
 def test_a_folder_of_colour_photographs_at_any_depth(capsys, tmp_path, method):
     folder = photographs(tmp_path / "photographs", 40, depth=3)
     words = ("pretrain", method, folder, "--out", tmp_path / "run", "--steps", 2, "--size", 24)
-    answer = call(capsys, *words, "--batch-size", 16, "--evaluate", "off", *OPTIONS[method])
+    answer = call(capsys, *words, "--batch-size", 16, "--evaluate", "off", *OPTIONS.get(method, ()))
     assert answer.code == 0, answer.err
     assert "40 images, 3 x 24 x 24" in answer.out
     assert [record["step"] for record in metrics(tmp_path / "run")] == [1, 2]
 
 
-@pytest.mark.parametrize("method", OPTIONS)
+@pytest.mark.parametrize("method", RECIPES)
 def test_the_defaults_work_on_the_smallest_known_data(capsys, tmp_path, method):
     words = ("pretrain", method, "digits", "--out", tmp_path / "run", "--steps", 1)
     answer = call(capsys, *words, "--batch-size", 16, "--evaluate", "off")

@@ -1,27 +1,74 @@
-"""The list of methods."""
+"""The methods: a list in families, and each of them explained."""
 
 import json
+import textwrap
 
 from rich.console import Console
 from rich.table import Table
 
 from selftaught import recipes
+from selftaught.recipes.card import Card
+from selftaught.recipes.parameters import parameters
+
+WIDTH = 88  # characters of a line
 
 
 def show(name: str | None, *, as_json: bool) -> None:
-    """Print every recipe, or one, as a table or as JSON.
+    """Print every recipe in families, or explain one; or either as JSON.
 
     Raises UserError for a name that is none, with the nearest one.
     """
-    if name is not None:
-        recipes.card(name)
-    chosen = {n: c for n, c in recipes.RECIPES.items() if name in (None, n)}
+    chosen = recipes.RECIPES if name is None else {name: recipes.card(name)}
     if as_json:
         print(json.dumps([{"name": n, **c._asdict()} for n, c in chosen.items()], indent=2))
-        return
+    elif name is not None:
+        print(explain(name))
+    else:
+        Console().print(_families())
+
+
+def _families() -> Table:
     table = Table()
-    for title in ("name", "family", "modality", "paper", "year", "defaults measured on"):
+    for title in ("name", "modality", "paper", "year", "defaults measured on"):
         table.add_column(title)
-    for n, c in chosen.items():
-        table.add_row(n, c.family, c.modality, c.paper, str(c.year), c.measured)
-    Console().print(table)
+    for family in dict.fromkeys(c.family for c in recipes.RECIPES.values()):
+        table.add_section()
+        table.add_row(f"[bold]{family}[/bold]")
+        for n, c in recipes.RECIPES.items():
+            if c.family == family:
+                table.add_row(n, c.modality, c.paper, str(c.year), c.measured)
+    return table
+
+
+def explain(name: str) -> str:
+    """One method in Markdown: idea, diagram, needs, when to choose it, parameters.
+
+    Raises UserError for a name that is none, with the nearest one.
+    """
+    card = recipes.card(name)
+    parts = [
+        f"# {name}",
+        _filled(f"{card.paper} ({card.year}), {card.url}. A method of {card.family}."),
+        _filled(card.idea),
+        "```\n" + card.diagram + "\n```",
+        _filled(f"**Needs** {card.needs}."),
+        _filled(f"**Choose it** {card.choose}."),
+        _filled(f"Defaults measured on: {card.measured}."),
+        _parameters(name, card),
+        "```\nselftaught pretrain " + name + " DATA --out RUN\n```",
+    ]
+    return "\n\n".join(parts)
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def _parameters(name: str, card: Card) -> str:
+    """A table of the recipe's parameters; the paper's value stands where it has another."""
+    lines = ["| parameter | small | paper | meaning |", "|---|---|---|---|"]
+    for p in parameters(recipes.find(name)).values():
+        published = card.published.get(p.name, p.default)
+        paper = "" if published == p.default else f"`{published}`"
+        lines.append(f"| `{p.name}` | `{p.default}` | {paper} | {p.meaning} |")
+    return "\n".join(lines)
