@@ -13,7 +13,7 @@ SMALL = {"hidden": 16, "bottleneck": 6, "outputs": 5}
 
 def ibot(name="ibot", **more):
     """A run whose teacher is unlike its student, and a batch for it, in float64."""
-    run = build(name, crops=2, **more)
+    run = build(name, **{"crops": 2, "head_norm": False} | more)
     run.method.double().train()
     with torch.no_grad():
         for p in run.method.parameters():

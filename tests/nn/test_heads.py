@@ -95,3 +95,11 @@ def test_scores_are_single_precision_under_autocast():
 def test_one_prototype_is_refused():
     with pytest.raises(UserError, match="--outputs"):
         PrototypeHead(4, 8, 3, 1)
+
+
+def test_batch_norm_in_a_prototype_head_is_over_all_tokens():
+    torch.manual_seed(0)
+    head = PrototypeHead(4, 8, 3, 5, norm=True).double()
+    h = torch.randn(2, 7, 4, dtype=torch.float64)
+    torch.testing.assert_close(head(h), head(h.flatten(0, 1)).view(2, 7, 5))
+    assert [type(layer) for layer in head.mlp].count(nn.BatchNorm1d) == 2

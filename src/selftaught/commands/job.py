@@ -115,7 +115,8 @@ class Job:
         if isinstance(run.method.encoder, ViT):
             fused = run.method.encoder.net.blocks[0].attn.fused_attn
             how += f", {'fused' if fused else 'plain'} attention"
-        part = f", {len(self.trained_on):,} of them to train on" if run.images else ""
+        fewer = len(self.trained_on) < p.count
+        part = f", {len(self.trained_on):,} of them to train on" if fewer else ""
         self.console.print(
             f"{self.call['method']} on {self.images.name}: {p.count:,} images{part}, "
             f"{p.channels} x {p.size} x {p.size}; settings for {self.call['scale']} scale\n"

@@ -140,6 +140,7 @@ def fitted(own: dict[str, Any], given: Mapping[str, Any], count: int) -> dict[st
         "noise": count // 2,
         "negatives": count // 2,
         "clusters": count // 4,
+        "components": count // 2,
         "prototypes": batch,
     }
     smaller = {

@@ -8,7 +8,9 @@ from selftaught.methods.data2vec import Data2Vec
 from selftaught.methods.deepcluster import DeepCluster
 from selftaught.methods.deepcluster_v2 import DeepClusterV2
 from selftaught.methods.dino import DINO
+from selftaught.methods.dinov2 import DINOv2
 from selftaught.methods.exemplar import Exemplar
+from selftaught.methods.ibot import IBOT
 from selftaught.methods.ijepa import IJEPA
 from selftaught.methods.instdisc import InstDisc
 from selftaught.methods.lejepa import LeJEPA
@@ -29,12 +31,14 @@ __all__ = [
     "BYOL",
     "CPC",
     "DINO",
+    "IBOT",
     "IJEPA",
     "MAE",
     "NNCLR",
     "PIRL",
     "WMSE",
     "BarlowTwins",
+    "DINOv2",
     "Data2Vec",
     "DeepCluster",
     "DeepClusterV2",

@@ -39,6 +39,7 @@ class IBOT(Method):
         hidden: int = 2048,
         bottleneck: int = 256,
         outputs: int = 8192,
+        head_norm: bool = False,
         shared: bool = True,
         ratio: float = 0.3,
         momentum: float = 0.996,
@@ -62,17 +63,16 @@ class IBOT(Method):
                 "--momentum, --temperature-warmup and --freeze from 0 to 1"
             )
         widths = (encoder.dim, hidden, bottleneck, outputs)
-        heads = [PrototypeHead(*widths, learn_lengths=True) for _ in range(1 if shared else 2)]
+        more: dict[str, Any] = {"norm": head_norm, "learn_lengths": True}
+        heads = [PrototypeHead(*widths, **more) for _ in range(1 if shared else 2)]
         self.student: ViT = encoder
         self.blank = nn.Parameter(torch.randn(encoder.dim) * 0.02)
         self.heads = nn.ModuleList(heads)  # the first is for views, the last for patches
         self.teacher = EMA(encoder, *heads)
-        self.centre = Centre(outputs, centre_momentum)
-        self.patch_centre = Centre(outputs, centre_momentum)
+        self.centre, self.patch_centre = (Centre(outputs, centre_momentum) for _ in range(2))
         self.ratio, self.momentum, self.freeze = ratio, momentum, freeze
         self.student_temperature = student_temperature
-        ends = (temperature, patch_temperature)
-        self.temperatures = [(start_temperature, end, temperature_warmup) for end in ends]
+        self.temperatures = [(start_temperature, t, temperature_warmup) for t in sharpness[2:]]
 
     @property
     def encoder(self) -> Any:  # pyright: ignore
@@ -99,8 +99,8 @@ class IBOT(Method):
     @torch.no_grad()
     def _targets(self, tokens: Tensor, blanked: OneOfTwo) -> tuple[Tensor, Tensor]:
         """What the teacher says of large views, and of hidden patches."""
-        head: Any = self.teacher.modules_[1]
-        patch_head: Any = self.teacher.modules_[-1]
+        modules: Any = self.teacher.modules_
+        head, patch_head = modules[1], modules[-1]
         views = head(tokens.mean(dim=1)).unflatten(0, (LARGE, -1))
         z = patch_head.embed(tokens)  # (2B, L, E)
         patches = patch_head.compare(take(z[blanked.rows], blanked.places))

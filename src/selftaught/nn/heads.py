@@ -35,9 +35,9 @@ def mlp(
 class PrototypeHead(nn.Module):
     """How much a feature is like each of ``count`` learned prototypes.
 
-    DINO (Caron et al. 2021, arXiv 2104.14294), appendix C and the authors' code: an MLP with GELU
-    and without batch norm, its output at length one, then a weight-normed linear layer. The
-    lengths of ``directions`` play no part; the prototypes' own are ``lengths``, one unless
+    DINO (Caron et al. 2021, arXiv 2104.14294), appendix C and the authors' code: an MLP with GELU,
+    and with batch norm if ``norm``, its output at length one, then a weight-normed linear layer.
+    The lengths of ``directions`` play no part; the prototypes' own are ``lengths``, one unless
     ``learn_lengths``.
 
     Deviation: no weight decay on ``directions``, which changes nothing but their lengths; so they
@@ -69,7 +69,8 @@ class PrototypeHead(nn.Module):
 
     def embed(self, h: Float[Tensor, "*n d"]) -> Float[Tensor, "*n e"]:
         """Unit vectors that the prototypes are compared with."""
-        return F.normalize(self.mlp(h).to(self.directions.dtype), dim=-1)
+        z = self.mlp(h.flatten(0, -2)).unflatten(0, h.shape[:-1])
+        return F.normalize(z.to(self.directions.dtype), dim=-1)
 
     @float32
     def compare(self, z: Float[Tensor, "*n e"], *, learn: bool = True) -> Float[Tensor, "*n k"]:

@@ -80,7 +80,7 @@ def dino(
     patch: int = 0,
     momentum: float = 0.99,
     outputs: int = 1024,
-    head_norm: bool = False,
+    head_norm: bool = True,
     hidden: int = 512,
     bottleneck: int = 128,
     temperature: float = 0.07,
@@ -101,7 +101,7 @@ def dino(
         patch: side of a transformer's patch in pixels; 0 chooses about 7 x 7 patches.
         momentum: of the slow copy at the start; rises to 1 along a cosine.
         outputs: prototypes that a view may be like, a score of each.
-        head_norm: whether the head has batch norm.
+        head_norm: batch norm in the head; without it, short runs end in equal scores for all.
         hidden: width of the head's hidden layers.
         bottleneck: width of what the prototypes are compared with.
         temperature: of the slow copy's scores; the smaller, the surer it is.
@@ -137,6 +137,7 @@ def ibot(
     ratio: float = 0.3,
     momentum: float = 0.99,
     outputs: int = 1024,
+    head_norm: bool = True,
     shared: bool = True,
     hidden: int = 512,
     bottleneck: int = 128,
@@ -160,6 +161,7 @@ def ibot(
         ratio: share of the patches that is hidden, of one of the two large views.
         momentum: of the slow copy at the start; rises to 1 along a cosine.
         outputs: prototypes that a view or a patch may be like, a score of each.
+        head_norm: batch norm in the head; without it, short runs end in equal scores for all.
         shared: whether views and patches have one head.
         hidden: width of the head's hidden layers.
         bottleneck: width of what the prototypes are compared with.
@@ -177,6 +179,7 @@ def ibot(
         ratio=ratio,
         momentum=momentum,
         outputs=outputs,
+        head_norm=head_norm,
         shared=shared,
         hidden=hidden,
         bottleneck=bottleneck,

@@ -29,7 +29,7 @@ def cpc(
     depth: int = 3,
     group: int = 16,
     smallest_crop: float = 0.5,
-    training: Training = Training(),
+    training: Training = Training(lr=1e-3),
 ) -> Run:
     """CPC (van den Oord et al. 2018, arXiv 1807.03748): rows of patches foretell those below them.
 

@@ -1,0 +1,120 @@
+"""DINOv2: iBOT with two heads, balanced targets, and features that keep their distance."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from selftaught import dist
+from selftaught.errors import UserError
+from selftaught.method import Method, ViewBatch
+from selftaught.nn.encoders import Encoder, ViT
+from selftaught.nn.heads import PrototypeHead
+from selftaught.nn.masking import OneOfTwo, one_of_two, take
+from selftaught.nn.memory import EMA
+from selftaught.nn.schedules import cosine, linear
+from selftaught.objectives.clusters import sinkhorn
+from selftaught.objectives.distillation import koleo, patch_distillation, view_distillation
+
+LARGE = 2  # views that the teacher sees, and that patches are hidden of: the first ones
+
+
+class DINOv2(Method):
+    """DINOv2: Learning Robust Visual Features without Supervision.
+
+    Oquab et al. 2023, https://arxiv.org/abs/2304.07193, section 4. Views are distilled as in DINO
+    and hidden patches as in iBOT, each with a head of its own; Sinkhorn-Knopp over the global batch
+    takes the place of centring; KoLeo spreads the student's features of each large view. The
+    teacher's encoder is what is exported.
+
+    Deviations from the authors' code: an image's feature is the mean of its patch tokens, not a
+    class token; patches are hidden as `one_of_two` says; KoLeo looks for neighbours in the global
+    batch, not in a device's; without small views their views' term is two thirds of this one; both
+    heads have one width. Left out: stochastic depth, layer scale, SwiGLU, register tokens, learning
+    rates by layer, the high-resolution end of the run, the curated data. Raises UserError for an
+    encoder without tokens and settings out of range.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        hidden: int = 2048,
+        bottleneck: int = 256,
+        outputs: int = 131072,
+        ratio: float = 0.3,
+        momentum: float = 0.994,
+        student_temperature: float = 0.1,
+        start_temperature: float = 0.04,
+        temperature: float = 0.07,
+        temperature_warmup: float = 0.06,
+        iterations: int = 3,
+        koleo_weight: float = 0.1,
+        freeze: float = 0.002,
+    ) -> None:
+        super().__init__()
+        if not isinstance(encoder, ViT):
+            raise UserError("dinov2 needs tokens: use --encoder vit-nano, or timm's vit_* or deit*")
+        sharpness = (student_temperature, start_temperature, temperature)
+        shares = (ratio, momentum, temperature_warmup, freeze)
+        if min(sharpness) <= 0 or not all(0 <= share <= 1 for share in shares):
+            raise UserError(
+                f"temperatures of {sharpness}, shares of {shares}; use --student-temperature, "
+                "--start-temperature and --temperature above 0, --ratio, --momentum, "
+                "--temperature-warmup and --freeze from 0 to 1"
+            )
+        if iterations < 1:
+            raise UserError(f"{iterations} iterations; use --iterations from 1")
+        widths = (encoder.dim, hidden, bottleneck, outputs)
+        self.student: ViT = encoder
+        self.blank = nn.Parameter(torch.randn(encoder.dim) * 0.02)
+        self.head = PrototypeHead(*widths, learn_lengths=True)
+        self.patch_head = PrototypeHead(*widths, learn_lengths=True)
+        self.teacher = EMA(encoder, self.head, self.patch_head)
+        self.ratio, self.momentum, self.freeze = ratio, momentum, freeze
+        self.student_temperature, self.iterations = student_temperature, iterations
+        self.temperatures = (start_temperature, temperature, temperature_warmup)
+        self.koleo_weight = koleo_weight
+
+    @property
+    def encoder(self) -> Any:  # pyright: ignore
+        """The teacher's encoder."""
+        return self.teacher.modules_[0]
+
+    def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
+        """``distillation`` of views, ``patches`` of hidden ones as in iBOT, and ``koleo``."""
+        large, others = torch.cat(batch.views[:LARGE]), batch.views[LARGE:]
+        with torch.no_grad():
+            taught = self.encoder.tokens(large)  # (2B, L, D)
+        blanked = one_of_two(len(batch.index), taught.shape[1], self.ratio, large.device)
+        tokens = self.student.tokens(large, hidden=blanked.hidden, blank=self.blank)  # (2B, L, D)
+        h = torch.cat([tokens.mean(dim=1), *(self.student(x) for x in others)])  # (V * B, D)
+        learn = self.progress >= self.freeze
+        scores = self.head(h, learn=learn).unflatten(0, (len(batch.views), -1))  # (V, B, K)
+        hidden = self.patch_head(take(tokens[blanked.rows], blanked.places), learn=learn)
+        views, patches = self._targets(taught, blanked)  # (2, B, K), (B, M, K)
+        near = [koleo(dist.gather(x)) for x in h[: len(large)].chunk(LARGE)]
+        return {
+            "distillation": view_distillation(scores, views, self.student_temperature),
+            "patches": patch_distillation(hidden, patches, self.student_temperature) / LARGE,
+            "koleo": self.koleo_weight * torch.stack(near).sum(),
+        }
+
+    @torch.no_grad()
+    def _targets(self, tokens: Tensor, blanked: OneOfTwo) -> tuple[Tensor, Tensor]:
+        """What the teacher says of large views, and of hidden patches."""
+        _, head, patch_head = self.teacher.modules_
+        views = self._balanced(head(tokens.mean(dim=1)))
+        patches = patch_head(take(tokens[blanked.rows], blanked.places))  # (B, M, K)
+        balanced = self._balanced(patches.flatten(0, 1)).view_as(patches)
+        return views.unflatten(0, (LARGE, -1)), balanced
+
+    def _balanced(self, scores: Tensor) -> Tensor:
+        """Targets of these rows, over those of all processes."""
+        temperature = linear(self.progress, *self.temperatures)
+        return dist.mine(sinkhorn(dist.gather(scores), temperature, self.iterations))
+
+    def after_step(self) -> None:
+        """Move the teacher towards the student."""
+        momentum = cosine(self.progress, self.momentum, 1.0)
+        self.teacher.update(self.student, self.head, self.patch_head, momentum=momentum)
