@@ -82,11 +82,12 @@ def test_parameters_are_as_many_as_in_the_authors_code():
         assert sum(p.numel() for p in encoder.parameters()) == expected
 
 
-def test_a_block_begins_as_the_average_of_what_it_sees():
-    conv = ResidualConv(3, 5, 4, 2)
+@pytest.mark.parametrize(("width", "stride"), [(1, 1), (2, 2), (4, 2), (3, 1)])
+def test_a_block_begins_as_the_average_of_what_it_sees(width, stride):
+    conv = ResidualConv(3, 5, width, stride)
     x = image(2, 3, 10, 10)
     y = conv(x)
-    torch.testing.assert_close(y[:, :3], F.avg_pool2d(x, 4, 2))
+    torch.testing.assert_close(y[:, :3], F.avg_pool2d(x, width, stride))
     assert not y[:, 3:].any()
 
 

@@ -95,6 +95,9 @@ def dino(
 ) -> Run:
     """DINO (Caron et al. 2021, arXiv 2104.14294): match a slow copy's view of the whole image.
 
+    Deviations from the authors' training: weight decay is constant, the gradient is clipped as a
+    whole and not tensor by tensor, all views are blurred with one probability.
+
     Args:
         data: what the images look like.
         encoder: resnet-nano, vit-nano or any timm name.
@@ -153,6 +156,9 @@ def ibot(
     training: Training = Training(weight_decay=0.05, clip=3.0),
 ) -> Run:
     """iBOT (Zhou et al. 2021, arXiv 2111.07832): DINO, and the same for hidden patches.
+
+    Deviations from the authors' training: weight decay is constant, the gradient is clipped as a
+    whole and not tensor by tensor, all views are blurred with one probability.
 
     Args:
         data: what the images look like.
