@@ -12,7 +12,7 @@ CARDS = {
         paper="Zbontar et al., Barlow Twins: Self-Supervised Learning via Redundancy Reduction",
         year=2021,
         url="https://arxiv.org/abs/2103.03230",
-        measured="not measured yet",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
         idea=(
             "Over a batch, each dimension of the projection should agree between two views, and no "
             "two dimensions should tell the same. A collapsed network cannot have both."

@@ -162,7 +162,7 @@ image -> view 2 -> slow copies of both -> k (no gradient) -> queue of past keys"
         paper="Chen et al., Improved Baselines with Momentum Contrastive Learning",
         year=2020,
         url="https://arxiv.org/abs/2003.04297",
-        measured="not measured yet",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
         idea=(
             "MoCo with what SimCLR found out: a projection head with a hidden layer, blurred views "
             "and a cosine schedule. The head is thrown away after training."
