@@ -2,14 +2,14 @@
 
     SELFTAUGHT_DATA=... python benchmarks/image_methods.py --out benchmarks/results/NAME.jsonl
     ... --methods swav,dino --seeds 0          some rows only
+    ... --speed                                samples/s and memory, where nothing else runs
     ... --table                                prints the table of the rows that are there
 
 Each row is a command, `selftaught pretrain METHOD ... --steps N`, where N batches of the recipe's
-size are the stated number of images, and what it led to. Rows are appended as they are measured and
-measured again only where the recipe's defaults have changed, so the script can be stopped at any
-time. Random encoders and raw pixels are
-rows of their own, one for each encoder and seed. Speed and memory mean something only where nothing
-else runs: with `--shared` they are left out.
+size are the stated number of images, and what it led to. Random encoders and raw pixels are rows of
+their own, one for each encoder and seed; so are speed and memory, of a few steps on all cores. Rows
+are appended as they are measured and measured again only where the recipe's defaults have changed:
+the script can be stopped at any time, and run several times at once on different methods.
 """
 
 import argparse
@@ -20,9 +20,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import torch
 from fashion_mnist import commit, spread
 
 from selftaught import evaluate, pretrained
@@ -31,28 +33,31 @@ from selftaught.recipes.parameters import parameters
 
 IMAGES = 240_000
 SEEDS = (0, 1, 2)
+SPEED_STEPS = 60
 SHOWN = ("knn/20", "logreg")
 
 
 class Rows:
-    """The rows of a file; those that are there are not measured again."""
+    """The rows of a file, into which others may write too."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        text = path.read_text() if path.exists() else ""
-        self.all: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines()]
+
+    def all(self) -> list[dict[str, Any]]:
+        """As the file is now."""
+        text = self.path.read_text() if self.path.exists() else ""
+        return [json.loads(line) for line in text.splitlines()]
 
     def find(self, kind: str, name: str, seed: int) -> dict[str, Any] | None:
         """The newest row of that kind, name and seed; of methods, with the defaults of now."""
         key = (kind, name, seed)
-        found = [r for r in self.all if (r["kind"], r["name"], r["seed"]) == key]
-        if kind == "method":
+        found = [r for r in self.all() if (r["kind"], r["name"], r["seed"]) == key]
+        if kind in ("method", "speed"):
             found = [r for r in found if r["arguments"] == defaults(name)]
         return found[-1] if found else None
 
     def add(self, row: dict[str, Any]) -> None:
         """Append a row to the file."""
-        self.all.append(row)
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
 
@@ -61,49 +66,59 @@ def defaults(method: str) -> dict[str, Any]:
     return {p.name: p.default for p in parameters(find(method)).values()}
 
 
-def measure(rows: Rows, method: str, seed: int, data: Path, shared: bool) -> None:
-    steps = IMAGES // defaults(method)["batch_size"]
+def train(
+    method: str, seed: int, steps: int, data: Path, out: Path
+) -> tuple[dict[str, Any], int, float]:
+    """What a row of a finished run says, its most memory in kilobytes, and its seconds."""
     options = ["--steps", str(steps), "--seed", str(seed), "--evaluate", "off"]
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "run"
-        command = ["selftaught", "pretrain", method, str(data), "--out", str(out), *options]
-        began = time.perf_counter()
-        peak = run([str(Path(sys.executable).parent / command[0]), *command[1:]])
-        seconds = time.perf_counter() - began
-        done = json.loads((out / "run.json").read_text())
-        records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-        scores = baselines(rows, out, seed, data)
-    shown = {str(data): "$SELFTAUGHT_DATA/fashion-mnist", str(out): "RUN"}
-    rows.add(
-        {
-            "kind": "method",
-            "name": method,
-            "seed": seed,
-            "command": " ".join(shown.get(word, word) for word in command),
-            "scores": scores,
-            "encoder": done["call"]["arguments"]["encoder"],
-            "arguments": done["call"]["arguments"],
-            "steps": done["steps"],
-            "samples_per_second": None
-            if shared
-            else statistics.median(r["samples_per_second"] for r in records),
-            "peak_megabytes": None if shared else round(peak / 1024),
-            "seconds": round(seconds, 1),
-            "signals": done["signals"],
-            "verdict": done["verdict"],
-            "environment": done["environment"],
-            "commit": commit(),
-        }
-    )
-
-
-def run(command: list[str]) -> int:
-    """Run to the end; the most memory it held, in kilobytes."""
-    process = subprocess.Popen(command)
+    command = ["selftaught", "pretrain", method, str(data), "--out", str(out), *options]
+    began = time.perf_counter()
+    process = subprocess.Popen([str(Path(sys.executable).parent / command[0]), *command[1:]])
     _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - began
     if status:
         raise SystemExit(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
-    return usage.ru_maxrss
+    done = json.loads((out / "run.json").read_text())
+    shown = {str(data): "$SELFTAUGHT_DATA/fashion-mnist", str(out): "RUN"}
+    row = {
+        "name": method,
+        "seed": seed,
+        "command": " ".join(shown.get(word, word) for word in command),
+        "encoder": done["call"]["arguments"]["encoder"],
+        "arguments": done["call"]["arguments"],
+        "steps": done["steps"],
+        "signals": done["signals"],
+        "verdict": done["verdict"],
+        "environment": done["environment"],
+        "commit": commit(),
+    }
+    return row, usage.ru_maxrss, seconds
+
+
+def measure(rows: Rows, method: str, seed: int, data: Path) -> None:
+    """A run at the stated budget, and its scores."""
+    steps = IMAGES // defaults(method)["batch_size"]
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        row, _, seconds = train(method, seed, steps, data, out)
+        scores = baselines(rows, out, seed, data)
+    rows.add({"kind": "method"} | row | {"scores": scores, "seconds": round(seconds, 1)})
+
+
+def time_steps(rows: Rows, method: str, data: Path) -> None:
+    """A short run: its images a second, once it is under way, and its most memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        row, peak, _ = train(method, 0, SPEED_STEPS, data, out)
+        lines = (out / "metrics.jsonl").read_text().splitlines()
+    speeds = [json.loads(line)["samples_per_second"] for line in lines]
+    found = {
+        "samples_per_second": statistics.median(speeds),
+        "peak_megabytes": round(peak / 1024),
+        "threads": torch.get_num_threads(),
+    }
+    dropped = ("signals", "verdict")  # of a run that short, they say nothing
+    rows.add({"kind": "speed"} | {k: v for k, v in row.items() if k not in dropped} | found)
 
 
 def baselines(rows: Rows, out: Path, seed: int, data: Path) -> dict[str, float]:
@@ -132,9 +147,9 @@ def table(rows: Rows) -> str:
         random = [rows.find("random", r["encoder"], r["seed"]) for r in mine]
         cells = [spread([r["scores"][p] for r in mine]) for p in SHOWN]
         cells += [spread([r["scores"][p] for r in random if r]) for p in SHOWN]
-        speeds = [r["samples_per_second"] for r in mine if r["samples_per_second"]]
-        cells.append(f"{statistics.mean(speeds):.0f}" if speeds else "")
-        cells.append(str(max((r["peak_megabytes"] or 0 for r in mine), default=0) or ""))
+        speed = rows.find("speed", name, 0)
+        cells.append(f"{speed['samples_per_second']:.0f}" if speed else "")
+        cells.append(f"{speed['peak_megabytes']}" if speed else "")
         cells.append(", ".join(dict.fromkeys(r["verdict"]["word"] for r in mine)))
         seeds = ", ".join(str(r["seed"]) for r in mine)
         lines.append(f"| {name} | {mine[0]['encoder']} | {seeds} | {' | '.join(cells)} |")
@@ -150,16 +165,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--methods", default=",".join(RECIPES))
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
-    parser.add_argument("--shared", action="store_true", help="other programs run beside it")
-    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--speed", action="store_true", help="samples/s and memory only")
+    parser.add_argument("--table", action="store_true", help="measure nothing")
     asked = parser.parse_args()
     rows = Rows(asked.out)
-    if not asked.table:
-        data = Path(os.environ["SELFTAUGHT_DATA"]) / "fashion-mnist"
-        for seed in map(int, asked.seeds.split(",")):
-            for method in asked.methods.split(","):
-                if rows.find("method", method, seed) is None:
-                    measure(rows, method, seed, data, asked.shared)
+    methods, seeds = asked.methods.split(","), [int(seed) for seed in asked.seeds.split(",")]
+    data = Path(os.environ.get("SELFTAUGHT_DATA", ".")) / "fashion-mnist"
+    if asked.speed:
+        for method in methods:
+            if rows.find("speed", method, 0) is None:
+                time_steps(rows, method, data)
+    elif not asked.table:
+        for seed, method in product(seeds, methods):
+            if rows.find("method", method, seed) is None:
+                measure(rows, method, seed, data)
     print(table(rows))
 
 
