@@ -1,5 +1,7 @@
 """Recipes that learn from a copy of the network itself."""
 
+from dataclasses import asdict, dataclass
+
 from selftaught.errors import UserError
 from selftaught.methods.byol import BYOL
 from selftaught.methods.dino import DINO
@@ -10,6 +12,33 @@ from selftaught.nn.encoders import build
 from selftaught.recipes.run import Pixels, Run
 from selftaught.recipes.shared import Look, MultiCrop, Training
 from selftaught.views.image import Solarize, View, Views
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A slow copy of the network, which scores what it sees against prototypes.
+
+    Args:
+        momentum: of the slow copy at the start; rises to 1 along a cosine.
+        outputs: prototypes that a view or a patch may be like, a score of each.
+        hidden: width of the head's hidden layers.
+        bottleneck: width of what the prototypes are compared with.
+        temperature: of the slow copy's scores; the smaller, the surer it is.
+        start_temperature: of the slow copy's scores at the start.
+        temperature_warmup: share of the run in which that temperature rises in a line.
+        student_temperature: of the network's own scores.
+        freeze: share of the run at whose beginning the prototypes stay as they are.
+    """
+
+    momentum: float = 0.99
+    outputs: int = 1024
+    hidden: int = 512
+    bottleneck: int = 128
+    temperature: float = 0.07
+    start_temperature: float = 0.04
+    temperature_warmup: float = 0.3
+    student_temperature: float = 0.1
+    freeze: float = 0.01
 
 
 def byol(
@@ -78,18 +107,10 @@ def dino(
     *,
     encoder: str = "resnet-nano",
     patch: int = 0,
-    momentum: float = 0.99,
-    outputs: int = 1024,
     head_norm: bool = True,
-    hidden: int = 512,
-    bottleneck: int = 128,
-    temperature: float = 0.07,
-    start_temperature: float = 0.04,
-    temperature_warmup: float = 0.3,
-    student_temperature: float = 0.1,
     centre_momentum: float = 0.9,
-    freeze: float = 0.01,
     solarize: float = 0.0,
+    teacher: Teacher = Teacher(),
     look: MultiCrop = MultiCrop(),
     training: Training = Training(clip=3.0),
 ) -> Run:
@@ -102,32 +123,15 @@ def dino(
         data: what the images look like.
         encoder: resnet-nano, vit-nano or any timm name.
         patch: side of a transformer's patch in pixels; 0 chooses about 7 x 7 patches.
-        momentum: of the slow copy at the start; rises to 1 along a cosine.
-        outputs: prototypes that a view may be like, a score of each.
         head_norm: batch norm in the head; without it, short runs end in equal scores for all.
-        hidden: width of the head's hidden layers.
-        bottleneck: width of what the prototypes are compared with.
-        temperature: of the slow copy's scores; the smaller, the surer it is.
-        start_temperature: of the slow copy's scores at the start.
-        temperature_warmup: share of the run in which that temperature rises in a line.
-        student_temperature: of the network's own scores.
         centre_momentum: of the running mean that is taken from the slow copy's scores.
-        freeze: share of the run at whose beginning the prototypes stay as they are.
         solarize: probability that the second large view is solarised.
     """
     method = DINO(
         build(encoder, channels=data.channels, size=data.size, patch=patch or None),
-        momentum=momentum,
-        outputs=outputs,
         head_norm=head_norm,
-        hidden=hidden,
-        bottleneck=bottleneck,
-        temperature=temperature,
-        start_temperature=start_temperature,
-        temperature_warmup=temperature_warmup,
-        student_temperature=student_temperature,
         centre_momentum=centre_momentum,
-        freeze=freeze,
+        **asdict(teacher),
     )
     return training.run(method, solarized(look.views(data, method.encoder), solarize))
 
@@ -138,20 +142,12 @@ def ibot(
     encoder: str = "vit-nano",
     patch: int = 0,
     ratio: float = 0.3,
-    momentum: float = 0.99,
-    outputs: int = 1024,
     head_norm: bool = True,
     shared: bool = True,
-    hidden: int = 512,
-    bottleneck: int = 128,
-    temperature: float = 0.07,
     patch_temperature: float = 0.07,
-    start_temperature: float = 0.04,
-    temperature_warmup: float = 0.3,
-    student_temperature: float = 0.1,
     centre_momentum: float = 0.9,
-    freeze: float = 0.01,
     solarize: float = 0.0,
+    teacher: Teacher = Teacher(),
     look: MultiCrop = MultiCrop(view_share=1.0),
     training: Training = Training(weight_decay=0.05, clip=3.0),
 ) -> Run:
@@ -165,37 +161,20 @@ def ibot(
         encoder: vit-nano, or a vision transformer of timm's (vit_*, deit*).
         patch: side of a patch in pixels; 0 chooses about 7 x 7 patches.
         ratio: share of the patches that is hidden, of one of the two large views.
-        momentum: of the slow copy at the start; rises to 1 along a cosine.
-        outputs: prototypes that a view or a patch may be like, a score of each.
         head_norm: batch norm in the head; without it, short runs end in equal scores for all.
         shared: whether views and patches have one head.
-        hidden: width of the head's hidden layers.
-        bottleneck: width of what the prototypes are compared with.
-        temperature: of the slow copy's scores of views; the smaller, the surer it is.
         patch_temperature: of the slow copy's scores of patches.
-        start_temperature: of both at the start.
-        temperature_warmup: share of the run in which both rise in a line.
-        student_temperature: of the network's own scores.
         centre_momentum: of the running means that are taken from the slow copy's scores.
-        freeze: share of the run at whose beginning the prototypes stay as they are.
         solarize: probability that the second large view is solarised.
     """
     method = IBOT(
         build(encoder, channels=data.channels, size=data.size, patch=patch or None),
         ratio=ratio,
-        momentum=momentum,
-        outputs=outputs,
         head_norm=head_norm,
         shared=shared,
-        hidden=hidden,
-        bottleneck=bottleneck,
-        temperature=temperature,
         patch_temperature=patch_temperature,
-        start_temperature=start_temperature,
-        temperature_warmup=temperature_warmup,
-        student_temperature=student_temperature,
         centre_momentum=centre_momentum,
-        freeze=freeze,
+        **asdict(teacher),
     )
     views = look.views(data, method.student)
     hides_some(views, method.student.patch, ratio)
@@ -208,18 +187,10 @@ def dinov2(
     encoder: str = "vit-nano",
     patch: int = 0,
     ratio: float = 0.3,
-    momentum: float = 0.99,
-    outputs: int = 1024,
-    hidden: int = 512,
-    bottleneck: int = 128,
-    temperature: float = 0.07,
-    start_temperature: float = 0.04,
-    temperature_warmup: float = 0.3,
-    student_temperature: float = 0.1,
     iterations: int = 3,
     koleo_weight: float = 0.1,
-    freeze: float = 0.01,
     solarize: float = 0.0,
+    teacher: Teacher = Teacher(),
     look: MultiCrop = MultiCrop(view_share=1.0),
     training: Training = Training(weight_decay=0.05, clip=3.0),
 ) -> Run:
@@ -235,33 +206,16 @@ def dinov2(
         encoder: vit-nano, or a vision transformer of timm's (vit_*, deit*).
         patch: side of a patch in pixels; 0 chooses about 7 x 7 patches.
         ratio: share of the patches that is hidden, of one of the two large views.
-        momentum: of the slow copy at the start; rises to 1 along a cosine.
-        outputs: prototypes that a view or a patch may be like, a score of each.
-        hidden: width of the heads' hidden layers.
-        bottleneck: width of what the prototypes are compared with.
-        temperature: of the slow copy's scores; the smaller, the surer it is.
-        start_temperature: of the slow copy's scores at the start.
-        temperature_warmup: share of the run in which that temperature rises in a line.
-        student_temperature: of the network's own scores.
         iterations: of Sinkhorn-Knopp, which makes the prototypes equally used.
         koleo_weight: of the term that keeps each feature away from its nearest neighbour.
-        freeze: share of the run at whose beginning the prototypes stay as they are.
         solarize: probability that the second large view is solarised.
     """
     method = DINOv2(
         build(encoder, channels=data.channels, size=data.size, patch=patch or None),
         ratio=ratio,
-        momentum=momentum,
-        outputs=outputs,
-        hidden=hidden,
-        bottleneck=bottleneck,
-        temperature=temperature,
-        start_temperature=start_temperature,
-        temperature_warmup=temperature_warmup,
-        student_temperature=student_temperature,
         iterations=iterations,
         koleo_weight=koleo_weight,
-        freeze=freeze,
+        **asdict(teacher),
     )
     views = look.views(data, method.student)
     hides_some(views, method.student.patch, ratio)
