@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -44,3 +44,38 @@ class Method(nn.Module):
         Called before the steps that ``Run.survey_every`` names, for what needs all the data:
         pseudo-labels of clusters.
         """
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    """A method that makes an image again from what it saw of it."""
+
+    def pictures(self, x: Tensor) -> dict[str, Tensor]:
+        """What it saw of the images x (B, C, S, S), and what it made of that, as images by name.
+
+        All are normalised like x; the last is the reconstruction. Called in eval mode and without
+        a gradient; random numbers are drawn from the default generator, which the caller seeds.
+        """
+        ...
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """A method that makes images out of nothing."""
+
+    def sample(self, count: int) -> Tensor:
+        """New images (count, C, S, S), normalised as its views are; called as ``pictures`` is."""
+        ...
+
+
+@runtime_checkable
+class Codes(Protocol):
+    """A method whose codes can be mixed: between two of them lie images, too."""
+
+    def code(self, x: Tensor) -> Tensor:
+        """Codes (B, D) of images (B, C, S, S)."""
+        ...
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Images (B, C, S, S), normalised, of codes (B, D)."""
+        ...

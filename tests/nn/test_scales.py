@@ -28,7 +28,7 @@ def small(size, **more):
 def test_every_size_of_image_has_the_three_scales(size):
     encoder = small(size)
     with torch.no_grad():
-        h1, h5, h7 = encoder.maps(image(2, 1, size, size).double())
+        h1, h5, h7 = encoder.scales(image(2, 1, size, size).double())
     assert h1.shape == (2, encoder.dim)
     assert h5.shape == (2, encoder.local, 5, 5)
     assert h7.shape == (2, encoder.local, 7, 7)
@@ -38,7 +38,7 @@ def test_every_size_of_image_has_the_three_scales(size):
 def pixels_seen(encoder, size, scale, place):
     """The first and the last pixel, along one axis, that a place depends on, and where it stops."""
     x = image(1, 1, size, size).double().requires_grad_()
-    encoder.maps(x)[scale][0, :, place, place].abs().sum().backward()
+    encoder.scales(x)[scale][0, :, place, place].abs().sum().backward()
     rows = (x.grad[0, 0].abs().sum(1) > 0).nonzero().flatten()
     return rows[0].item(), rows[-1].item()
 

@@ -57,7 +57,7 @@ class AMDIM(Method):
 
     def _embedded(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The three scales of a view: (B, D), (B, D, 5, 5), (B, D, 7, 7)."""
-        h1, h5, h7 = self.encoder.maps(x)
+        h1, h5, h7 = self.encoder.scales(x)
         return h1, self.embed5(h5), self.embed7(h7)
 
     def _one_place(self, z: Tensor) -> Tensor:

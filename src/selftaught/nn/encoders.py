@@ -30,6 +30,16 @@ class Encoder(nn.Module):
         """Features (B, dim) of images (B, C, S, S)."""
         raise NotImplementedError
 
+    def maps(self, x: Tensor) -> Tensor:
+        """Features of places (B, dim, H, W), of which ``forward`` is a summary.
+
+        Raises UserError where the encoder has none.
+        """
+        raise UserError(
+            f"{type(self).__name__} has no features of places; use --encoder resnet-nano, vit-nano "
+            "or a convolutional network of timm's"
+        )
+
 
 class Conv3x3(nn.Conv2d):
     """A 3x3 convolution without bias that is one matrix product where the map is tiny.
@@ -104,8 +114,11 @@ class ResNetNano(Encoder):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, dim), the mean over places."""
-        x = F.relu(self.norm(self.stem(x)), inplace=True)
-        return self.blocks(x).mean(dim=(2, 3))
+        return self.maps(x).mean(dim=(2, 3))
+
+    def maps(self, x: Tensor) -> Tensor:
+        """Features of places (B, dim, H, W), where each block halves the side, rounding up."""
+        return self.blocks(F.relu(self.norm(self.stem(x)), inplace=True))
 
 
 class Convolutional(Encoder):
@@ -120,6 +133,13 @@ class Convolutional(Encoder):
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, dim)."""
         return self.net(x)
+
+    def maps(self, x: Tensor) -> Tensor:
+        """Features of places (B, dim, H, W). Raises UserError for a network without a map."""
+        found = self.net.forward_features(x)
+        if found.ndim != 4 or found.shape[1] != self.dim:
+            return super().maps(x)
+        return found
 
 
 class ViT(Encoder):
@@ -213,6 +233,11 @@ class ViT(Encoder):
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, dim), the mean over patches."""
         return self.tokens(x).mean(dim=1)
+
+    def maps(self, x: Tensor) -> Tensor:
+        """The patch tokens as a map (B, dim, H, W)."""
+        grid = x.shape[-1] // self.patch
+        return self.tokens(x).transpose(1, 2).unflatten(2, (grid, grid))
 
 
 FUSED_FROM = 256  # tokens; below, plain attention has the faster backward on a processor

@@ -90,7 +90,7 @@ class AmdimNano(Encoder):
         )
         self.norm = nn.BatchNorm2d(dim)
 
-    def maps(
+    def scales(
         self, x: Float[Tensor, "b c s s"]
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b e 5 5"], Float[Tensor, "b e 7 7"]]:
         """The features of the whole image, and those of 5x5 and 7x7 places."""
@@ -101,7 +101,7 @@ class AmdimNano(Encoder):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, dim) of the whole image."""
-        return self.maps(x)[0]
+        return self.scales(x)[0]
 
 
 class PlaceEmbedding(nn.Module):

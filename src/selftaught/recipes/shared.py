@@ -44,6 +44,7 @@ class Training:
         method: Method,
         views: Views,
         *,
+        beta1: float = 0.9,
         beta2: float = 0.999,
         constant: Sequence[torch.nn.Module] = (),
         survey_every: int = 0,
@@ -52,7 +53,7 @@ class Training:
         found = groups(method, weight_decay=self.weight_decay, constant=constant)
         optimizer: torch.optim.Optimizer
         if self.optimizer == "adamw":
-            optimizer = torch.optim.AdamW(found, lr=self.lr, betas=(0.9, beta2))
+            optimizer = torch.optim.AdamW(found, lr=self.lr, betas=(beta1, beta2))
         elif self.optimizer == "sgd":
             optimizer = torch.optim.SGD(found, lr=self.lr, momentum=0.9)
         elif self.optimizer == "lars":
