@@ -195,8 +195,81 @@ def doctor(
         _json(found)
 
 
+def reconstruct(
+    run: Positional[Path],
+    data: Positional[str],
+    *,
+    out: Path,
+    count: int = 8,
+    seed: int = 0,
+    device: Device = "auto",
+    json: bool = False,
+) -> None:
+    """Draw images, what the method saw of them and what it made of that, side by side.
+
+    Args:
+        run: folder of a run of a method that makes images again, finished or not.
+        data: images; their test part where they have one.
+        out: a new .png file.
+        count: images to draw.
+        seed: of what is hidden or drawn.
+        device: where to compute.
+        json: print JSON.
+    """
+    from selftaught.commands.pictures import reconstruct
+
+    found = reconstruct(run, data, out=out, count=count, seed=seed, device=device)
+    if json:
+        return _json(found)
+    similar = f", ssim {found['ssim']:.3f}" if "ssim" in found else ""
+    print(
+        f"psnr {found['psnr']:.2f} dB{similar} of whole images, {found['images']} of the "
+        f"{found['part']} part"
+    )
+
+
+def sample(
+    run: Positional[Path],
+    *,
+    out: Path,
+    count: int = 64,
+    between: str | None = None,
+    encoder: Path | None = None,
+    data: str | None = None,
+    seed: int = 0,
+    device: Device = "auto",
+    json: bool = False,
+) -> None:
+    """Draw new images that the method makes.
+
+    Args:
+        run: folder of a run of a method that makes new images, finished or not.
+        out: a new .png file.
+        count: images to draw.
+        between: images, between whose codes the new ones lie.
+        encoder: folder of a run whose features say how the new images lie to those of --data.
+        data: real images.
+        seed: of what is drawn.
+        device: where to compute.
+        json: print JSON.
+    """
+    from selftaught.commands.pictures import sample
+
+    options: dict[str, Any] = {"between": between, "encoder": encoder, "data": data}
+    found = sample(run, out=out, count=count, seed=seed, device=device, **options)
+    if json:
+        return _json(found)
+    if found:
+        print(
+            f"in features of {found['encoder']}: frechet {found['frechet']:.2f}, precision "
+            f"{found['precision']:.3f}, recall {found['recall']:.3f} on {found['images']} images "
+            f"({found['part']} part) and as many samples"
+        )
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
-    f.__name__: f for f in (methods, pretrain, compare, evaluate, embed, export, doctor)
+    f.__name__: f
+    for f in (methods, pretrain, compare, evaluate, reconstruct, sample, embed, export, doctor)
 }
 
 
@@ -231,6 +304,8 @@ class _Common:
     """Go on with the run in --out, bit for bit, with the settings it began with."""
     evaluate: Literal["auto", "off"] = "auto"
     """Evaluate at the end where the data have labels."""
+    draw_every: float = 5.0
+    """Minutes between pictures of what the method makes, where it makes images; 0 is never."""
 
 
 def _pretrain(method: str, argv: list[str]) -> None:

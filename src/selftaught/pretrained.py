@@ -126,8 +126,7 @@ def load(run: str | Path) -> Pretrained:
 
 def untrained(card: dict[str, Any], seed: int | None = None) -> Pretrained:
     """The encoder of a card as its run began, with random weights."""
-    found = card["pixels"]
-    pixels = Pixels(**found | {"mean": tuple(found["mean"]), "std": tuple(found["std"])})
+    pixels = Pixels.read(card["pixels"])
     run = rebuild(card["recipe"], pixels, card["arguments"], card["seed"] if seed is None else seed)
     return Pretrained(run.method.encoder, pixels, card)
 

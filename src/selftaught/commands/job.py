@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 from selftaught import checkpoint, precision, pretrained, recipes
-from selftaught.commands import settings
+from selftaught.commands import pictures, settings
 from selftaught.commands.stop import Stop
 from selftaught.data.batches import batches, plain
 from selftaught.data.images import Skipped, open_images
@@ -128,19 +128,22 @@ class Job:
 
     # Training
 
-    def train(self, workers: int) -> None:
-        """Train to the end of the budget, or until a signal; Stopped then."""
+    def train(self, workers: int, draw_every: float) -> None:
+        """Train to the end of the budget, or until a signal; Stopped then.
+
+        A method that makes images draws some every so many seconds, and at the end; 0 is never.
+        """
         began = time.monotonic()
         before = self.description.get("training_seconds", 0.0)
         try:
             with Stop() as stop:
-                self._train(workers, stop)
+                self._train(workers, draw_every, stop)
         finally:
             self.description["training_seconds"] = round(before + time.monotonic() - began, 1)
             if self.folder.begun():
                 self.folder.write(self.description)
 
-    def _train(self, workers: int, stop: Stop) -> None:
+    def _train(self, workers: int, draw_every: float, stop: Stop) -> None:
         start = self._restore() if self.folder.begun() else 0
         signals = self.signals()
         self.description.setdefault("untrained", signals)
@@ -148,7 +151,7 @@ class Job:
         every = max(1, math.ceil(steps / RECORDS))
         probes = {round(steps * k / PROBES) for k in range(1, PROBES + 1)}
         log = Log(self.run.batch_size)
-        saved = time.monotonic()
+        saved = drawn = time.monotonic()
         with Progress(steps, self.console) as progress:
             for step in self._fit(workers, start, steps, self.run):
                 log.add(step)
@@ -161,6 +164,9 @@ class Job:
                         record["verdict"] = self.verdict(record).word
                     self.folder.log(record)
                     progress.show(record, signals)
+                if draw_every and (last or time.monotonic() - drawn > draw_every):
+                    self._draw(step.number)
+                    drawn = time.monotonic()
                 if last or stop.signal or time.monotonic() - saved > SAVE_EVERY:
                     self._save(step.number)
                     saved = time.monotonic()
@@ -303,6 +309,10 @@ class Job:
     def verdict(self, *newest: dict[str, Any]) -> Verdict:
         """Whether the run is learning, by its records so far and the ``newest``."""
         return verdict([*self.folder.metrics(), *newest], self.description["untrained"])
+
+    def _draw(self, step: int) -> None:
+        x = self.probe[0].to(self.device)
+        pictures.draw(self.run.method, self.pixels, x, self.folder.path / "pictures", step)
 
     # State
 

@@ -1,5 +1,6 @@
 """The main job: from images without labels to an encoder, and a number that says how good it is."""
 
+import math
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -32,6 +33,7 @@ def pretrain(
     scale: Literal["auto", "paper", "small"] = "auto",
     resume: bool = False,
     evaluate: Literal["auto", "off"] = "auto",
+    draw_every: float = 5.0,
     quiet: bool = False,
     **parameters: Any,
 ) -> dict[str, Any]:
@@ -41,7 +43,8 @@ def pretrain(
     own. ``scale`` says whose settings stand in for those that are not given: the paper's, or those
     measured on small data. The budget is ``epochs`` (a parameter of every recipe), ``steps`` or
     ``minutes``. ``resume`` goes on where the run in ``out`` was stopped, bit for bit, with the
-    settings it began with; it begins the run where there is none.
+    settings it began with; it begins the run where there is none. Methods that make images draw
+    some into ``pictures`` every ``draw_every`` minutes and at the end, never where it is 0.
 
     Returns what ``run.json`` says: the call, the data, the environment, the label-free signals
     and, where the data have labels, the evaluation. Raises UserError for what the user can mend,
@@ -62,6 +65,8 @@ def pretrain(
     settings.check_budget(steps=steps, minutes=minutes, epochs=parameters.get("epochs"))
     if workers < 0:
         raise UserError(f"{workers} workers; use --workers with 0 or more")
+    if not 0 <= draw_every < math.inf:
+        raise UserError(f"{draw_every} minutes between pictures; use --draw-every with 0 or more")
     folder = RunFolder(out)
     folder.check(resume=resume)
     if folder.begun():
@@ -71,7 +76,7 @@ def pretrain(
         if job.description.get("finished"):
             console.print(f"{folder.path} is finished; nothing to train", highlight=False)
         else:
-            job.train(workers)
+            job.train(workers, 60 * draw_every)
             _finish(job)
         _evaluate(job, evaluate)
     _conclude(job.description, folder, console)

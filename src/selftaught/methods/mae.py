@@ -62,18 +62,37 @@ class MAE(Method):
     def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
         """``reconstruction`` of the hidden patches' pixels."""
         (x,) = batch.views
-        patches = self.encoder.patches(x)  # (B, L, P)
-        n, length = patches.shape[:2]
+        prediction, hidden = self._painted(x)
+        target = take(self.encoder.patches(x), hidden)
+        loss = patch_regression(prediction, target, normalize=self.normalize_target)
+        return {"reconstruction": loss}
+
+    def _painted(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Predictions (B, L-K, P) of the hidden patches, and which these are (B, L-K)."""
+        n, length = len(x), self.encoder.length
         kept, hidden = random_split(n, length, self.ratio, x.device)  # (B, K), (B, L-K)
         seen = self.widen(self.encoder.tokens(x, kept))  # (B, K, D)
         blank = self.mask.expand(n, hidden.shape[1], -1)  # (B, L-K, D)
         order = torch.cat([kept, hidden], dim=1)  # (B, L)
         position = take(self.position.expand(n, -1, -1), order)
         tokens = torch.cat([seen, blank.to(seen.dtype)], dim=1) + position
-        prediction = self.pixels(self.decoder(tokens)[:, kept.shape[1] :])  # (B, L-K, P)
-        target = take(patches, hidden)
-        loss = patch_regression(prediction, target, normalize=self.normalize_target)
-        return {"reconstruction": loss}
+        return self.pixels(self.decoder(tokens)[:, kept.shape[1] :]), hidden
+
+    def pictures(self, x: Tensor) -> dict[str, Tensor]:
+        """The patches that were ``seen``, and with them the ``painted`` ones.
+
+        Of normalised targets the mean and the deviation are the hidden patch's own, as in the
+        authors' pictures.
+        """
+        prediction, hidden = self._painted(x)
+        patches = self.encoder.patches(x)
+        if self.normalize_target:
+            target = take(patches, hidden)
+            prediction = prediction * target.std(-1, keepdim=True) + target.mean(-1, keepdim=True)
+        place = hidden.unsqueeze(-1).expand_as(prediction)
+        seen = patches.scatter(1, place, 0.0)
+        painted = patches.scatter(1, place, prediction.to(patches.dtype))
+        return {"seen": self.encoder.image(seen), "painted": self.encoder.image(painted)}
 
 
 def initialize(module: nn.Module) -> None:

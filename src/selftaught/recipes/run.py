@@ -1,6 +1,7 @@
 """What a recipe is given and what it returns."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,12 @@ class Pixels:
     count: int  # images
     mean: tuple[float, ...]  # of each channel, in [0, 1]
     std: tuple[float, ...]
+
+    @classmethod
+    def read(cls, found: Mapping[str, Any]) -> "Pixels":
+        """Of what was written as JSON, with other things beside it or without."""
+        mean, std = tuple(found["mean"]), tuple(found["std"])
+        return cls(found["channels"], found["size"], found["count"], mean, std)
 
 
 @dataclass(frozen=True)

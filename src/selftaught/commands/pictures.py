@@ -1,0 +1,211 @@
+"""What a method that makes images makes: reconstructions, samples, and how good they are."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from selftaught import checkpoint, pretrained, seeds
+from selftaught.commands import settings
+from selftaught.data.images import has_part, open_images
+from selftaught.errors import UserError
+from selftaught.method import Codes, Method, Reconstructs, Samples
+from selftaught.protocols import pictures
+from selftaught.recipes.run import Pixels
+from selftaught.report import grid
+from selftaught.runfolder import RunFolder
+
+SHOWN = 8  # images of a row, or rows of a picture
+SCORED = 2048  # images that a figure is taken on
+BATCH = 128
+
+
+def reconstruct(
+    run: str | Path,
+    data: str | Path,
+    *,
+    out: str | Path,
+    count: int = SHOWN,
+    seed: int = 0,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Draw images, what the method saw of them and what it made of that, side by side.
+
+    The images are held out where the data have a test part. Returns ``{"psnr": dB, "ssim": ...,
+    "images": N, "part": "test" or "train"}``, of whole images, what was seen included; no ``ssim``
+    for images smaller than its window. Raises UserError for a run that makes no images again.
+    """
+    method, pixels, name = restored(run, device)
+    if not isinstance(method, Reconstructs):
+        raise UserError(f"{name} does not make images again; use a run of mae or of an autoencoder")
+    path = _new_picture(out)
+    x, part = _held_out(data, pixels)
+    found: dict[str, list[Tensor]] = {"psnr": [], "ssim": []}
+    shown: dict[str, Tensor] = {}
+    with undisturbed(method, seed):
+        for batch in x.split(BATCH):
+            made = _made(method, batch, pixels)
+            real, last = made["input"], list(made.values())[-1]
+            found["psnr"].append(pictures.psnr(real, last.expand_as(real)))
+            if pixels.size >= pictures.WINDOW:
+                found["ssim"].append(pictures.ssim(real, last.expand_as(real)))
+            shown = shown or {what: images[:count] for what, images in made.items()}
+    _written(path, lambda: grid.side_by_side(shown, path))
+    scores = {what: torch.cat(v).mean().item() for what, v in found.items() if v}
+    return scores | {"images": len(x), "part": part}
+
+
+def sample(
+    run: str | Path,
+    *,
+    out: str | Path,
+    count: int = 64,
+    between: str | Path | None = None,
+    encoder: str | Path | None = None,
+    data: str | Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Draw new images; with ``between``, those between the codes of pairs of that data's images.
+
+    With ``encoder``, a run of selftaught's, and ``data``, returns how the features of new images
+    lie to those of real ones: ``{"frechet": ..., "precision": ..., "recall": ..., "images": N,
+    "encoder": ...}``; else an empty dict. Raises UserError for a run that makes no new images.
+    """
+    if (encoder is None) != (data is None):
+        raise UserError("samples are measured by an encoder on data; give --encoder and --data")
+    method, pixels, name = restored(run, device)
+    path = _new_picture(out)
+    if between is not None:
+        if not isinstance(method, Codes):
+            raise UserError(f"{name} has no codes to go between; use a run of vae, bigan or aae")
+        x, _ = _held_out(between, pixels, 2 * SHOWN)
+        with undisturbed(method, seed):
+            rows = _between(method, x)
+        _written(path, lambda: grid.tiles(_shown(rows, pixels), path, across=SHOWN))
+        return {}
+    if not isinstance(method, Samples):
+        raise UserError(f"{name} makes no new images; use a run of vae, gan, bigan, aae or igpt")
+    with undisturbed(method, seed):
+        _written(path, lambda: grid.tiles(_shown(method.sample(count), pixels), path))
+    return {} if data is None or encoder is None else _measured(method, pixels, encoder, data, seed)
+
+
+def draw(method: Method, pixels: Pixels, x: Tensor, folder: Path, step: int) -> None:
+    """Pictures of a run on its way, for methods that make images; training is not disturbed.
+
+    ``x`` are a few preprocessed images (N, C, S, S).
+    """
+    if not isinstance(method, Reconstructs | Samples):
+        return
+    folder.mkdir(exist_ok=True)
+    with undisturbed(method, seed=0):
+        if isinstance(method, Reconstructs):
+            made = _made(method, x[:SHOWN], pixels)
+            grid.side_by_side(made, folder / f"step-{step:08d}-reconstructed.png")
+        if isinstance(method, Samples):
+            made = _shown(method.sample(SHOWN**2), pixels)
+            grid.tiles(made, folder / f"step-{step:08d}-sampled.png", across=SHOWN)
+
+
+@contextmanager
+def undisturbed(method: Method, seed: int) -> Iterator[None]:
+    """Eval mode, no gradient and random numbers of one's own."""
+    cuda = [p.device for p in method.parameters() if p.device.type == "cuda"][:1]
+    training = method.training
+    with torch.no_grad(), torch.random.fork_rng(cuda):
+        torch.manual_seed(seeds.derive(seed, "pictures"))
+        method.eval()
+        try:
+            yield
+        finally:
+            method.train(training)
+
+
+def restored(run: str | Path, device: str) -> tuple[Method, Pixels, str]:
+    """The whole method of a run at its newest checkpoint, what it saw, and its name.
+
+    Raises UserError where there is none.
+    """
+    folder = RunFolder(run)
+    if not folder.begun():
+        raise UserError(f"there is no run at {run}; give the folder that `pretrain --out` made")
+    description = folder.describe()
+    call, pixels = description["call"], Pixels.read(description["data"])
+    found = checkpoint.latest(folder.checkpoints)
+    if found is None:
+        raise UserError(f"{run} has no checkpoint yet; wait for its first, or resume the run")
+    method = pretrained.rebuild(call["method"], pixels, call["arguments"], call["seed"]).method
+    method.load_state_dict(found[1]["method"])
+    return method.to(settings.device_of(device)), pixels, call["method"]
+
+
+def _made(method: Reconstructs, x: Tensor, pixels: Pixels) -> dict[str, Tensor]:
+    """The images, what was seen and what was made, each in [0, 1] on the CPU."""
+    assert isinstance(method, Method)
+    x = x.to(next(method.parameters()).device)
+    made = {"input": x, **method.pictures(x)}
+    return {name: _shown(images, pixels) for name, images in made.items()}
+
+
+def _between(method: Codes, x: Tensor) -> Tensor:
+    """Images along the lines between the codes of each two neighbours of x."""
+    assert isinstance(method, Method)
+    first, second = method.code(x.to(next(method.parameters()).device)).chunk(2)  # (B, D)
+    share = torch.linspace(0, 1, SHOWN, device=first.device)[:, None]
+    lines = [method.decode(torch.lerp(a, b, share)) for a, b in zip(first, second, strict=True)]
+    return torch.cat(lines)
+
+
+def _shown(x: Tensor, pixels: Pixels) -> Tensor:
+    mean, std = torch.tensor((pixels.mean, pixels.std))[:, :, None, None]
+    return (x.float().cpu() * std + mean).clamp(0, 1)
+
+
+def _held_out(data: str | Path, pixels: Pixels, count: int = SCORED) -> tuple[Tensor, str]:
+    """Preprocessed images, evenly spread, of the data's test part where it has one."""
+    part = "test" if has_part(data, "test") else "train"
+    images = open_images(data, part)
+    return torch.cat(settings.sample(images, pretrained.plain_views(pixels), count)), part
+
+
+def _measured(
+    method: Samples, pixels: Pixels, encoder: str | Path, data: str | Path, seed: int
+) -> dict[str, Any]:
+    judge = pretrained.load(encoder)
+    if (judge.pixels.channels, judge.pixels.size) != (pixels.channels, pixels.size):
+        raise UserError(
+            f"{encoder} sees {judge.pixels.channels} x {judge.pixels.size} pixels, the samples "
+            f"have {pixels.channels} x {pixels.size}; give an encoder of the same data"
+        )
+    x, part = _held_out(data, judge.pixels)
+    mean, std = torch.tensor((judge.pixels.mean, judge.pixels.std))[:, :, None, None]
+    assert isinstance(method, Method)
+    with undisturbed(method, seed):
+        real = torch.cat([judge(batch) for batch in x.split(BATCH)])
+        batches = [_shown(method.sample(len(batch)), pixels) for batch in x.split(BATCH)]
+        made = torch.cat([judge((batch - mean) / std) for batch in batches])
+    precision, recall = pictures.precision_recall(real, made)
+    found = {"frechet": pictures.frechet(real, made), "precision": precision, "recall": recall}
+    return found | {"images": len(x), "part": part, "encoder": str(encoder)}
+
+
+def _new_picture(out: str | Path) -> Path:
+    path = Path(out).expanduser()
+    if path.suffix != ".png":
+        raise UserError(f"--out {out} is no .png; choose that ending")
+    if path.exists():
+        raise UserError(f"{path} exists and is not overwritten; give another name to --out")
+    if not path.parent.is_dir():
+        raise UserError(f"there is no folder {path.parent}; make it, or give another --out")
+    return path
+
+
+def _written(path: Path, write: Any) -> None:
+    try:
+        write()
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror}); choose another --out") from error

@@ -1,0 +1,172 @@
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from commands.tiny import archive, call, refused, training
+from selftaught.commands.pictures import reconstruct, restored, sample, undisturbed
+from selftaught.errors import UserError
+
+MADE = '''
+import torch
+from selftaught.recipes.masked import mae
+from selftaught.recipes.run import Run
+
+
+def toy(data, *, batch_size: int = 16) -> Run:
+    """MAE that can also make images out of nothing, and of codes."""
+    from dataclasses import replace
+    from selftaught.recipes.shared import Training
+
+    run = mae(data, patch=2, dim=32, depth=1, heads=2, training=Training(batch_size=batch_size))
+    run.method.__class__ = Toy
+    return run
+
+
+from selftaught.methods.mae import MAE
+
+
+class Toy(MAE):
+    def sample(self, count):
+        return torch.randn(count, 1, 8, 8)
+
+    def code(self, x):
+        return x.flatten(1)
+
+    def decode(self, code):
+        return code.unflatten(1, (1, 8, 8))
+'''
+
+
+@pytest.fixture
+def data(tmp_path):
+    return archive(tmp_path / "data.npz")
+
+
+@pytest.fixture
+def run(tmp_path, data, capsys):
+    place = tmp_path / "run"
+    assert call(capsys, *training("mae", data, place)).code == 0
+    return place
+
+
+@pytest.fixture
+def toy(tmp_path, data, capsys, monkeypatch):
+    (tmp_path / "made.py").write_text(MADE)
+    monkeypatch.syspath_prepend(tmp_path)
+    place = tmp_path / "toy"
+    answer = call(
+        *(capsys, "pretrain", "made:toy", data, "--out", place, "--steps", 2),
+        *("--batch-size", 16, "--evaluate", "off"),
+    )
+    assert answer.code == 0, answer.err
+    return place
+
+
+def opened(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_input_seen_and_output_side_by_side(run, data, tmp_path, capsys):
+    out = tmp_path / "grid.png"
+    answer = call(capsys, "reconstruct", run, data, "--out", out, "--count", 5)
+    assert answer.code == 0, answer.err
+    assert "psnr" in answer.out
+    assert "48 of the train part" in answer.out
+    sheet = opened(out)
+    zoomed = 8 * 7 + 2  # 8 pixels, 7 times as large, and the gap
+    assert sheet.shape == (14 + 5 * zoomed, 3 * zoomed, 3)
+    first = np.load(data)["x"][0]
+    cell = sheet[14 : 14 + 56 : 7, :56:7, 0].astype(int)
+    assert np.abs(cell - first).max() <= 1
+
+
+def test_what_was_seen_is_part_of_the_input(run, data):
+    method, _, _ = restored(run, "cpu")
+    x = torch.randn(4, 1, 8, 8)
+    with undisturbed(method, 0):
+        made = method.pictures(x)
+    hidden = made["seen"] == 0
+    assert 0.6 < hidden.float().mean() < 0.9
+    torch.testing.assert_close(made["seen"][~hidden], x[~hidden])
+    torch.testing.assert_close(made["painted"][~hidden], x[~hidden])
+    assert not torch.equal(made["painted"][hidden], x[hidden])
+
+
+def test_the_seed_decides_the_picture(run, data, tmp_path):
+    scores = [
+        reconstruct(run, data, out=tmp_path / f"{i}.png", seed=seed)["psnr"]
+        for i, seed in enumerate((0, 0, 1))
+    ]
+    assert scores[0] == scores[1] != scores[2]
+    assert (tmp_path / "0.png").read_bytes() == (tmp_path / "1.png").read_bytes()
+
+
+def test_small_images_have_no_structural_similarity(run, data, tmp_path):
+    assert "ssim" not in reconstruct(run, data, out=tmp_path / "a.png")
+
+
+def test_samples_and_what_lies_between_two_images(toy, data, run, tmp_path, capsys):
+    answer = call(capsys, "sample", toy, "--out", tmp_path / "a.png", "--count", 10)
+    assert answer.code == 0, answer.err
+    assert opened(tmp_path / "a.png").shape == (2 * 58, 8 * 58, 3)
+    answer = call(capsys, "sample", toy, "--out", tmp_path / "b.png", "--between", data)
+    assert answer.code == 0, answer.err
+    sheet = opened(tmp_path / "b.png")
+    first = np.load(data)["x"][0].astype(int)
+    assert np.abs(sheet[:56:7, :56:7, 0] - first).max() <= 1
+    assert sheet.shape == (8 * 58, 8 * 58, 3)
+
+
+def test_samples_are_measured_by_an_encoder_of_ones_own(toy, run, data, tmp_path, capsys):
+    found = sample(toy, out=tmp_path / "a.png", encoder=run, data=data)
+    assert {"frechet", "precision", "recall", "images"} <= found.keys()
+    assert found["images"] == 48
+    assert found["frechet"] > 0
+    answer = call(
+        *(capsys, "sample", toy, "--out", tmp_path / "b.png"), *("--encoder", run, "--data", data)
+    )
+    assert f"in features of {run}: frechet" in answer.out
+
+
+def test_a_run_draws_what_it_makes_and_is_not_disturbed(data, tmp_path, capsys):
+    drawn, plain = tmp_path / "drawn", tmp_path / "plain"
+    assert call(capsys, *training("mae", data, drawn, "--draw-every", "1e-9")).code == 0
+    assert call(capsys, *training("mae", data, plain, "--draw-every", "0")).code == 0
+    names = [p.name for p in sorted((drawn / "pictures").iterdir())]
+    assert names == [f"step-{i:08d}-reconstructed.png" for i in (1, 2, 3, 4)]
+    assert not (plain / "pictures").exists()
+    weights = "encoder.safetensors"
+    assert (drawn / weights).read_bytes() == (plain / weights).read_bytes()
+
+
+def test_methods_that_make_no_images_draw_none(data, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert call(capsys, *training("simclr", data, run, "--draw-every", "1e-9")).code == 0
+    assert not (run / "pictures").exists()
+    answer = call(capsys, "reconstruct", run, data, "--out", tmp_path / "a.png")
+    refused(answer, "simclr does not make images again")
+    refused(call(capsys, "sample", run, "--out", tmp_path / "a.png"), "simclr makes no new images")
+    answer = call(capsys, "sample", run, "--out", tmp_path / "a.png", "--between", data)
+    refused(answer, "simclr has no codes")
+
+
+def test_bad_input(run, data, tmp_path, capsys):
+    taken = tmp_path / "taken.png"
+    taken.write_bytes(b"mine")
+    refused(call(capsys, "reconstruct", run, data, "--out", taken), "not overwritten")
+    assert taken.read_bytes() == b"mine"
+    refused(call(capsys, "reconstruct", run, data, "--out", tmp_path / "a.jpg"), "no .png")
+    refused(call(capsys, "reconstruct", run, data, "--out", tmp_path / "no" / "a.png"), "no folder")
+    refused(call(capsys, "reconstruct", tmp_path / "no", data, "--out", taken), "there is no run")
+    refused(call(capsys, "sample", run, "--out", taken, "--data", data), "--encoder and --data")
+    refused(call(capsys, *training("mae", data, tmp_path / "x", "--draw-every", "-1")), "0 or more")
+
+
+def test_a_run_without_a_checkpoint(run, data, tmp_path):
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(UserError, match="no checkpoint yet"):
+        reconstruct(run, data, out=tmp_path / "a.png")
