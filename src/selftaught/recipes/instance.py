@@ -1,5 +1,7 @@
 """Recipes that tell every image from every other."""
 
+from dataclasses import replace
+
 from selftaught.errors import UserError
 from selftaught.methods.instdisc import InstDisc
 from selftaught.methods.moco import MoCo
@@ -224,6 +226,7 @@ def instdisc(
     data: Pixels,
     *,
     encoder: str = "resnet-nano",
+    instances: int = 12000,
     dim: int = 128,
     temperature: float = 0.1,
     noise: int = 0,
@@ -237,28 +240,32 @@ def instdisc(
     Args:
         data: what the images look like.
         encoder: resnet-nano, vit-nano or any timm name.
+        instances: images to train on, evenly spread; 0 is all. The fewer, the fresher their memory.
         dim: width of what is compared and remembered of each image.
         temperature: the smaller, the more the most similar images count.
         noise: images that each is told from, drawn at random; 0 is all of them.
         momentum: share of what is remembered of an image that stays when it is seen again.
         proximal: weight of the distance between an image's feature and what is remembered of it.
     """
+    count = _instances(instances, data)
     method = InstDisc(
         build(encoder, channels=data.channels, size=data.size),
-        count=data.count,
+        count=count,
         dim=dim,
         temperature=temperature,
         noise=noise,
         momentum=momentum,
         proximal=proximal,
     )
-    return training.run(method, look.views(data, method.encoder, count=1))
+    run = training.run(method, look.views(data, method.encoder, count=1))
+    return replace(run, images=count)
 
 
 def pirl(
     data: Pixels,
     *,
     encoder: str = "resnet-nano",
+    instances: int = 12000,
     dim: int = 128,
     temperature: float = 0.07,
     negatives: int = 4096,
@@ -274,6 +281,7 @@ def pirl(
     Args:
         data: what the images look like.
         encoder: resnet-nano, vit-nano or a timm name whose images may be of any size.
+        instances: images to train on, evenly spread; 0 is all. The fewer, the fresher their memory.
         dim: width of what is compared and remembered of each image.
         temperature: the smaller, the more the most similar images count.
         negatives: images that each is told from, drawn at random.
@@ -288,9 +296,10 @@ def pirl(
             f"pirl shows tiles, for which {encoder} is not made; use --encoder resnet-nano, "
             "vit-nano or a convolutional network of timm's"
         )
+    count = _instances(instances, data)
     method = PIRL(
         net,
-        count=data.count,
+        count=count,
         dim=dim,
         temperature=temperature,
         negatives=negatives,
@@ -301,7 +310,15 @@ def pirl(
     tile = side(data, net, tile_share, least=SMALLEST)
     cell = round(tile * 85 / 64)  # the paper's
     jigsaw = Jigsaw(tile, cell, *image.then, scale=(smallest_jigsaw, 1.0))
-    return training.run(method, WithTiles(image, jigsaw, data.mean, data.std))
+    run = training.run(method, WithTiles(image, jigsaw, data.mean, data.std))
+    return replace(run, images=count)
+
+
+def _instances(asked: int, data: Pixels) -> int:
+    """How many of the images are trained on."""
+    if asked < 0:
+        raise UserError(f"{asked} instances; use --instances with 0, for all images, or more")
+    return min(asked or data.count, data.count)
 
 
 def _remembered(queue: int, data: Pixels) -> int:

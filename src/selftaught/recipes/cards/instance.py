@@ -64,6 +64,7 @@ image -> view -> encoder -> linear -> z ---- softmax over, or noise drawn from,
         choose="where one view an image is all that can be afforded, and the data are not too many",
         published={
             "encoder": "resnet50",
+            "instances": 0,
             "epochs": 200,
             "batch_size": 256,
             "optimizer": "sgd",
@@ -102,6 +103,7 @@ image -> 9 tiles -> encoder -> linear, joined, linear -- and so are the tiles
         choose="where the parts of an image say what the whole is",
         published={
             "encoder": "resnet50",
+            "instances": 0,
             "epochs": 800,
             "batch_size": 1024,
             "optimizer": "sgd",
