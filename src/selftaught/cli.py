@@ -69,7 +69,7 @@ def pretrain(method: Positional[str], data: Positional[str]) -> None:
 def evaluate(
     run: Positional[Path],
     *,
-    data: str,
+    data: tuple[str, ...],
     test: str | None = None,
     protocols: str = "knn,logreg",
     device: Device = "auto",
@@ -78,20 +78,33 @@ def evaluate(
     """Accuracy of an encoder on labelled images, beside random weights and raw pixels.
 
     Args:
-        run: folder of a run, or of an exported encoder.
-        data: labelled images.
+        run: folder of a run, or of an exported encoder; evaluation.json there keeps the numbers.
+        data: labelled images, one data set or several.
         test: labelled images to test on; without it, the data's own test part or a held-out fifth.
-        protocols: which, with commas: knn/20, knn/200, logreg; knn means both.
+        protocols: with commas: knn, logreg, svm, fewshot, clustering, retrieval, or one of a kind,
+            as knn/20; all is every one.
         device: where features are computed.
-        json: print JSON.
+        json: print JSON; of several data sets, by name.
     """
     from rich.console import Console
 
-    from selftaught.commands.evaluate import evaluate
+    from selftaught.commands.evaluate import evaluate, record
     from selftaught.report import table
 
-    found = evaluate(run, data, test=test, protocols=protocols.split(","), device=device)
-    _json(found) if json else table.show(found, Console())
+    if not data:
+        raise UserError("no data to evaluate on; give --data labelled images")
+    if test is not None and len(data) > 1:
+        raise UserError(f"one --test for {len(data)} data sets; evaluate each with its own")
+    console, options = Console(quiet=json), {"test": test, "device": device, "cached": True}
+    found: dict[str, Any] = {}
+    for name in data:
+        found[name] = evaluate(run, name, protocols=protocols.split(","), **options)
+        if len(data) > 1:
+            console.print(f"\n{name}", highlight=False)
+        table.show(found[name], console)
+        record(run, name, found[name])
+    if json:
+        _json(found if len(data) > 1 else found.popitem()[1])
 
 
 def compare(

@@ -9,6 +9,8 @@ import torch
 import selftaught
 from commands.tiny import archive, call, photographs, refused, tree
 from selftaught.cli import main
+from selftaught.commands.evaluate import PROTOCOLS as PROTOCOLS_THERE_ARE
+from selftaught.commands.evaluate import evaluate
 from selftaught.protocols.knn import knn
 from selftaught.protocols.linear import logreg
 
@@ -35,7 +37,10 @@ def test_json_has_three_rows(capsys, finished, parted):
     assert all(list(row) == PROTOCOLS for row in found["rows"].values())
     assert (found["train"], found["test"]) == (240, 10)
     assert "test part" in found["split"]
-    assert tree(finished) == before
+    after = tree(finished)
+    after.pop("evaluation.json")
+    before.pop("evaluation.json", None)
+    assert after == before
 
 
 def test_the_numbers_are_the_protocols_on_the_encoders_features(capsys, finished, parted):
@@ -90,7 +95,52 @@ def test_protocols(capsys, finished, parted, asked, columns):
     assert list(json.loads(call(capsys, *words).out)["rows"]["random"]) == columns
 
 
-@pytest.mark.parametrize("asked", ["svm", "knn/21", "", "kn"])
+def test_every_protocol_has_an_interval_and_a_version(finished, parted):
+    found = evaluate(finished, parted, protocols=["all"], rows=["encoder"])
+    row = found["rows"]["encoder"]
+    assert {"svm", "fewshot/1", "clustering/nmi", "retrieval/map", "retrieval/recall@5"} <= set(row)
+    for name, value in row.items():
+        low, high = found["intervals"]["encoder"][name]
+        assert low <= value <= high, name
+        assert low >= (-100 if name.endswith("ari") else 0), name
+        assert high <= 100, name
+    assert set(found["sd"]["encoder"]) == {n for n in row if n.startswith(("fewshot", "cluster"))}
+    assert set(found["versions"]) == set(PROTOCOLS_THERE_ARE)
+
+
+def test_the_table_shows_half_the_interval(capsys, finished, parted):
+    answer = call(capsys, "evaluate", finished, "--data", parted, "--protocols", "knn/20")
+    found = evaluate(finished, parted, protocols=["knn/20"])
+    low, high = found["intervals"]["encoder"]["knn/20"]
+    value = found["rows"]["encoder"]["knn/20"]
+    assert f"{value:.1f} ±{(high - low) / 2:.1f}" in answer.out
+
+
+def test_the_numbers_are_kept_beside_the_run(capsys, finished, parted, data, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    (run / "evaluation.json").unlink(missing_ok=True)
+    words = ("evaluate", run, "--data", parted, "--protocols")
+    call(capsys, *words, "knn/20")
+    call(capsys, *words, "logreg")
+    call(capsys, "evaluate", run, "--data", data, "--protocols", "knn/20")
+    kept = json.loads((run / "evaluation.json").read_text())
+    assert set(kept) == {str(parted), str(data)}
+    assert list(kept[str(parted)]["rows"]["random"]) == ["knn/20", "logreg"]
+    (run / "evaluation.json").write_text("{")
+    refused(call(capsys, *words, "knn/20"), "evaluation.json is damaged")
+
+
+def test_several_data_sets_in_one_call(capsys, finished, parted, data, tmp_path):
+    words = ("evaluate", finished, "--data", parted, data, "--protocols", "knn/20")
+    found = json.loads(call(capsys, *words, "--json").out)
+    assert {name: one["test"] for name, one in found.items()} == {str(parted): 10, str(data): 10}
+    answer = call(capsys, *words)
+    assert str(parted) in answer.out
+    refused(call(capsys, *words, "--test", data), "one --test for 2 data sets")
+
+
+@pytest.mark.parametrize("asked", ["svms", "knn/21", "", "kn"])
 def test_an_unknown_protocol(capsys, finished, parted, asked):
     words = ("evaluate", finished, "--data", parted, "--protocols", asked)
     refused(call(capsys, *words), "no protocol", "knn/20, knn/200, logreg")

@@ -5,6 +5,7 @@ from sklearn.linear_model import LogisticRegression
 
 from selftaught.errors import UserError
 from selftaught.protocols import linear
+from selftaught.protocols.convex import folds
 from selftaught.protocols.linear import logreg
 
 
@@ -57,7 +58,7 @@ def test_c_is_the_best_on_the_held_out_tenth(monkeypatch):
     x, y, test_x, _ = draw(n=300, dim=80, noise=2.5)
     found = logreg(x, y, test_x, seed=3)
     (train,) = standardised(x)
-    held = linear._tenth(y.numpy(), 3).numpy()
+    held = (folds(y.numpy(), 3, 10) == 0).numpy()
     scores = {
         c: exact(train[~held], y.numpy()[~held], c).score(train[held], y.numpy()[held])
         for c in (1e-5, 1e-3, 1e-2, 1e-1, 1.0)
@@ -88,7 +89,7 @@ def test_the_seed_decides_what_is_held_out():
 @pytest.mark.parametrize("counts", [(500, 300, 200), (7, 5, 3, 1), (2, 1), (1, 1, 1, 40)])
 def test_a_tenth_of_each_class_is_held_out_and_never_all_of_it(counts):
     y = np.repeat(np.arange(len(counts)), counts)
-    held = linear._tenth(np.random.default_rng(1).permutation(y), 0).numpy()
+    held = (folds(np.random.default_rng(1).permutation(y), 0, 10) == 0).numpy()
     y = np.random.default_rng(1).permutation(y)
     assert max(1, len(y) // 10 - 1) <= held.sum() <= len(y) / 10 + 1
     for c, count in enumerate(counts):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from selftaught import pretrained
-from selftaught.commands.evaluate import features
+from selftaught.commands.features import features
 from selftaught.commands.settings import device_of
 from selftaught.data.images import open_images
 from selftaught.data.sources import printable

@@ -1,6 +1,9 @@
 """How good an encoder is, with the same protocols on random weights and on raw pixels beside it."""
 
+import json
+import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,22 +11,78 @@ import torch
 from torch import Tensor
 
 from selftaught import pretrained, seeds
+from selftaught.checkpoint import write_atomic
+from selftaught.commands.features import features
 from selftaught.commands.settings import device_of
-from selftaught.data.batches import plain
 from selftaught.data.images import Images, Labels, has_part, open_images, open_labels
 from selftaught.errors import UserError
 from selftaught.pretrained import Pretrained
+from selftaught.protocols.fewshot import fewshot
+from selftaught.protocols.grouping import clustering
+from selftaught.protocols.intervals import bootstrap
 from selftaught.protocols.knn import knn
 from selftaught.protocols.linear import logreg
+from selftaught.protocols.margin import svm
+from selftaught.protocols.retrieval import retrieval
 
-PROTOCOLS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    "knn/20": lambda train, labels, test: knn(train, labels, test, k=20),
-    "knn/200": lambda train, labels, test: knn(train, labels, test, k=200),
-    "logreg": lambda train, labels, test: logreg(train, labels, test).predictions,
+
+class Score(NamedTuple):
+    """One number, in percent, and how far it could be off."""
+
+    value: float
+    low: float  # of its 95 % interval over test sets, or of its range over draws
+    high: float
+    sd: float | None = None  # over draws
+
+
+class Protocol(NamedTuple):
+    """What is measured on features: by the end of its name, or under its name alone."""
+
+    measure: Callable[[Tensor, Tensor, Tensor, Tensor], dict[str, Score]]
+    version: int = 1  # a number may be compared with others of the same version only
+
+
+def _hits(predict: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Protocol:
+    """The accuracy of a classifier."""
+
+    def measure(x: Tensor, y: Tensor, tx: Tensor, ty: Tensor) -> dict[str, Score]:
+        return {"": _mean((predict(x, y, tx).cpu() == ty).double())}
+
+    return Protocol(measure)
+
+
+def _fewshot(shots: int) -> Protocol:
+    def measure(x: Tensor, y: Tensor, tx: Tensor, ty: Tensor) -> dict[str, Score]:
+        return {"": _over_draws(fewshot(x, y, tx, ty, shots=shots))}
+
+    return Protocol(measure)
+
+
+def _retrieval(x: Tensor, y: Tensor, tx: Tensor, ty: Tensor) -> dict[str, Score]:
+    return {name: _mean(values) for name, values in retrieval(x, y, tx, ty).items()}
+
+
+def _clustering(_x: Tensor, _y: Tensor, tx: Tensor, ty: Tensor) -> dict[str, Score]:
+    """Of the test part; over starts of k-means."""
+    found = [clustering(tx, ty, seed=seed) for seed in range(CLUSTERINGS)]
+    return {name: _over_draws(torch.tensor([one[name] for one in found])) for name in found[0]}
+
+
+CLUSTERINGS = 3
+PROTOCOLS: dict[str, Protocol] = {
+    "knn/20": _hits(lambda x, y, tx: knn(x, y, tx, k=20)),
+    "knn/200": _hits(lambda x, y, tx: knn(x, y, tx, k=200)),
+    "logreg": _hits(lambda x, y, tx: logreg(x, y, tx).predictions),
+    "svm": _hits(lambda x, y, tx: svm(x, y, tx).predictions),
+    "fewshot/1": _fewshot(1),
+    "fewshot/5": _fewshot(5),
+    "fewshot/10": _fewshot(10),
+    "clustering": Protocol(_clustering),
+    "retrieval": Protocol(_retrieval),
 }
+USUAL = ("knn/20", "knn/200", "logreg")
 HELD_OUT = 0.2  # share of the data that is held out where they have no test part
 SPLIT_SEED = 0
-BATCH = 128
 
 
 def evaluate(
@@ -31,16 +90,19 @@ def evaluate(
     data: str | Path,
     *,
     test: str | Path | None = None,
-    protocols: Sequence[str] = tuple(PROTOCOLS),
+    protocols: Sequence[str] = USUAL,
     device: str = "auto",
     rows: Sequence[str] = ("encoder", "random", "pixels"),
+    cached: bool = False,
 ) -> dict[str, Any]:
-    """Accuracies in percent of the encoder, of the same with random weights and of raw pixels.
+    """Scores in percent of the encoder, of the same with random weights and of raw pixels.
 
     ``data`` and ``test`` are labelled images; ``test`` may be left out where the data have a test
     part of their own, else a fifth is held out by a fixed seed. Returns ``{"rows": {"encoder":
-    {"knn/20": ..., ...}, "random": ..., "pixels": ...}, "train": N, "test": N, "split": how the
-    test part was chosen}``. Features are taken in float32; that the encoder did not change is
+    {"knn/20": ..., ...}, "random": ..., "pixels": ...}, "intervals": {"encoder": {"knn/20": [low,
+    high], ...}, ...}, "sd": the same of protocols that draw, "versions": of the protocols, "train":
+    N, "test": N, "split": how the test part was chosen}``. Features are taken in float32, once for
+    all protocols, and with ``cached`` once for all calls; that the encoder did not change is
     asserted. ``rows`` leaves out baselines that the caller has already. Raises UserError where
     labels are missing or an unknown protocol is named.
     """
@@ -54,23 +116,70 @@ def evaluate(
         "pixels": lambda: _RawPixels(encoder.pixels.mean, encoder.pixels.std),
     }
     before = {name: t.clone() for name, t in encoder.state_dict().items()}
-    scores: dict[str, dict[str, float]] = {}
+    encoder.to(place)
+    scores: dict[str, dict[str, Score]] = {}
     y = ty = torch.empty(0)
     for row in rows:
-        net = nets[row]().to(place)
-        x, y = _features(net, encoder, train, place)
-        tx, ty = _features(net, encoder, held, place)
-        scores[row] = {name: _accuracy(PROTOCOLS[name](x, y, tx), ty) for name in names}
+        net, keep = nets[row]().to(place), cached and row != "pixels"
+        x, y = _features(net, encoder, train, keep)
+        tx, ty = _features(net, encoder, held, keep)
+        scores[row] = _scores(names, x, y, tx, ty)
     for name, tensor in encoder.state_dict().items():
         assert torch.equal(tensor.cpu(), before[name].cpu()), f"the evaluation changed {name}"
-    return {"rows": scores, "train": len(y), "test": len(ty), "split": split}
+    return {
+        "rows": {row: {n: round(s.value, 2) for n, s in of.items()} for row, of in scores.items()},
+        "intervals": {
+            row: {n: [round(s.low, 2), round(s.high, 2)] for n, s in of.items()}
+            for row, of in scores.items()
+        },
+        "sd": {
+            row: {n: round(s.sd, 2) for n, s in of.items() if s.sd is not None}
+            for row, of in scores.items()
+        },
+        "versions": {name: PROTOCOLS[name].version for name in names},
+        "train": len(y),
+        "test": len(ty),
+        "split": split,
+    }
+
+
+def record(run: str | Path, data: str | Path, found: dict[str, Any]) -> None:
+    """Add what was found to ``evaluation.json`` in the run's folder, by the name of the data.
+
+    Protocols that were measured before on the same split stay. A folder that cannot be written to
+    stays as it is.
+    """
+    path = Path(run).expanduser() / "evaluation.json"
+    try:
+        everything = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); remove it and evaluate again") from error
+    before = everything.get(str(data), {})
+    if all(before.get(key) == found[key] for key in ("split", "train", "test")):
+        merged = {
+            part: {row: before[part].get(row, {}) | v for row, v in found[part].items()}
+            for part in ("rows", "intervals", "sd")
+        }
+        found = found | merged | {"versions": before["versions"] | found["versions"]}
+    everything[str(data)] = found | {"date": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+    with suppress(OSError):
+        write_atomic(path, json.dumps(everything, indent=2).encode())
+
+
+def _scores(names: Iterable[str], x: Tensor, y: Tensor, tx: Tensor, ty: Tensor) -> dict[str, Score]:
+    """By the protocols' full names."""
+    found = {}
+    for name in names:
+        for end, score in PROTOCOLS[name].measure(x, y, tx, ty).items():
+            found[f"{name}/{end}" if end else name] = score
+    return found
 
 
 def _protocols(asked: Iterable[str]) -> list[str]:
-    """Full names: ``knn`` is all that begin with ``knn/``."""
+    """Full names: ``knn`` is all that begin with ``knn/``, ``all`` is all there are."""
     found = []
     for name in asked:
-        matching = [p for p in PROTOCOLS if p == name or p.startswith(f"{name}/")]
+        matching = [p for p in PROTOCOLS if name in (p, "all") or p.startswith(f"{name}/")]
         if not matching:
             raise UserError(f"no protocol named {name!r}; there are {', '.join(PROTOCOLS)}")
         found += matching
@@ -143,26 +252,22 @@ class _RawPixels(torch.nn.Module):
         return (x * self.std + self.mean).flatten(1)
 
 
-@torch.no_grad()
-def features(net: torch.nn.Module, like: Pretrained, images: Images) -> tuple[Tensor, Tensor]:
-    """Features (N, D) on the CPU of every sound image, and the images' numbers (N,)."""
-    place = next(like.parameters()).device
-    found, index = [], []
-    for numbers, x in plain(images, like.views, BATCH):
-        x = x.to(device=place, memory_format=torch.channels_last)
-        found.append(net(x).float().cpu())
-        index.append(numbers)
-    return torch.cat(found), torch.cat(index)
-
-
 def _features(
-    net: torch.nn.Module, like: Pretrained, part: Labelled, place: torch.device
+    net: torch.nn.Module, like: Pretrained, part: Labelled, cached: bool
 ) -> tuple[Tensor, Tensor]:
-    like.to(place)
-    x, index = features(net, like, part.images)
+    x, index = features(net, like, part.images, cached=cached)
     chosen = part.chosen[index]
     return x[chosen], part.values[index][chosen]
 
 
-def _accuracy(predictions: Tensor, labels: Tensor) -> float:
-    return round(100 * (predictions.cpu() == labels).double().mean().item(), 2)
+def _mean(values: Tensor) -> Score:
+    """Of values from 0 to 1, one a test sample."""
+    low, high = bootstrap(values)
+    return Score(100 * values.mean().item(), 100 * low, 100 * high)
+
+
+def _over_draws(values: Tensor) -> Score:
+    """Of values from 0 to 1, one a draw; their range is the interval."""
+    values = 100 * values.double()
+    low, high = values.aminmax()
+    return Score(values.mean().item(), low.item(), high.item(), values.std().item())

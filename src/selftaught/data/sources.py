@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -46,6 +46,10 @@ class Images(Protocol):
         """A short hex string that tells these data from others."""
         ...
 
+    def stamp(self) -> str:
+        """The fingerprint, with the files' times of change where they are read from files."""
+        ...
+
     def spread(self, count: int) -> "Images":
         """So many of these images, evenly spread and in order, or these where there are no more."""
         ...
@@ -85,6 +89,10 @@ class ArrayImages:
         digest = hashlib.sha256(repr(tuple(self.x.shape)).encode())
         digest.update(self.x.numpy().data)
         return digest.hexdigest()[:16]
+
+    def stamp(self) -> str:
+        """The fingerprint."""
+        return self.fingerprint()
 
     def spread(self, count: int) -> "ArrayImages":
         """So many of these images, evenly spread, under their own names."""
@@ -169,13 +177,20 @@ class FolderImages:
         Not over contents: reading a million files to start a run would take longer than the run's
         first epoch. A file changed in place without a change of size goes unseen.
         """
+        return self._digest(lambda found: b"%d" % found.st_size)
+
+    def stamp(self) -> str:
+        """The fingerprint, over the files' times of change too."""
+        return self._digest(lambda found: b"%d %d" % (found.st_size, found.st_mtime_ns))
+
+    def _digest(self, what: Callable[[os.stat_result], bytes]) -> str:
         digest = hashlib.sha256()
         for name in self.names:
             try:
-                length = os.stat(self.root / name).st_size
+                said = what(os.stat(self.root / name))
             except OSError:
-                length = -1
-            digest.update(os.fsencode(name) + b"\0%d\0" % length)
+                said = b"-1"
+            digest.update(os.fsencode(name) + b"\0" + said + b"\0")
         return digest.hexdigest()[:16]
 
     def spread(self, count: int) -> "FolderImages":

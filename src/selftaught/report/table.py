@@ -16,15 +16,21 @@ ROWS = {
 def show(result: Mapping[str, Any], console: Console) -> None:
     """Print what `selftaught.evaluate` returned, in percent."""
     protocols = list(result["rows"]["encoder"])
-    table = Table(title=f"accuracy, % ({result['train']:,} train, {result['test']:,} test)")
+    table = Table(title=f"score, % ({result['train']:,} train, {result['test']:,} test)")
     table.add_column("features")
     for protocol in protocols:
         table.add_column(protocol, justify="right")
     for row, title in ROWS.items():
-        table.add_row(title, *(f"{result['rows'][row][p]:.1f}" for p in protocols))
+        table.add_row(title, *(_score(result, row, p) for p in protocols))
     console.print(table)
     if result["split"]:
         console.print(result["split"], highlight=False)
+
+
+def _score(result: Mapping[str, Any], row: str, protocol: str) -> str:
+    """The value and half of its interval."""
+    low, high = result["intervals"][row][protocol]
+    return f"{result['rows'][row][protocol]:.1f} ±{(high - low) / 2:.1f}"
 
 
 def compared(result: Mapping[str, Any]) -> Table:

@@ -1,0 +1,145 @@
+"""Linear classifiers on frozen features, as convex problems that L-BFGS solves."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+from torch.nn import functional as F
+
+from selftaught.errors import UserError
+
+#: The values of C that are tried, from the strongest penalty to the weakest.
+GRID = tuple(float(f"{digit}e{power}") for power in range(-5, 2) for digit in (1, 3)) + (100.0,)
+#: Largest entry of the mean loss's gradient, in the coordinates of ``solve``, at which a fit ends:
+#: along the grid, and in the fit that is returned. On Fashion-MNIST the second's
+#: accuracy is within 0.02 points of that at a hundredth of it.
+SEARCH, FINAL = 1e-3, 1e-4
+
+
+class Loss(NamedTuple):
+    """The loss of scores (N, K) for classes (N,), and about how it bends."""
+
+    value: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # its sum, and its slope (N, K)
+    curvature: float  # second derivative by one score, typically
+
+
+def _cross_entropy(scores: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    rows = torch.arange(len(y), device=y.device)
+    log_p = F.log_softmax(scores, dim=1)
+    loss = -log_p[rows, y].sum()
+    slope = log_p.exp_()
+    slope[rows, y] -= 1
+    return loss, slope
+
+
+def _squared_hinge(scores: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    sign = torch.full_like(scores, -1.0).scatter_(1, y[:, None], 1.0)
+    short = (1 - sign * scores).clamp_(min=0)
+    return short.square().sum(), -2 * sign * short
+
+
+CROSS_ENTROPY = Loss(_cross_entropy, 0.1)
+SQUARED_HINGE = Loss(_squared_hinge, 0.5)
+
+
+def solve(
+    loss: Loss,
+    x: Tensor,
+    y: Tensor,
+    c: float,
+    start: tuple[Tensor, Tensor],
+    *,
+    tolerance: float,
+    iterations: int,
+) -> tuple[Tensor, Tensor, bool]:
+    """Weights (K, D), bias (K,) and whether they converged.
+
+    Minimises the mean loss + |W|^2 / (2 C N), the bias free.
+
+    L-BFGS moves V = W L and not W, where L L^T = h X^T X / N + 1 / C N is about the Hessian of one
+    class, h the loss's curvature: in V the problem is nearly round, and its gradient has the same
+    scale for all features.
+    """
+    n, dim = x.shape
+    penalty, curvature = 1 / (c * n), loss.curvature
+    hessian = x.T @ x * (curvature / n) + penalty * torch.eye(dim, dtype=x.dtype, device=x.device)
+    to_v = torch.linalg.cholesky(hessian)
+    to_w = torch.linalg.inv(to_v)
+
+    def split(v: np.ndarray) -> tuple[Tensor, Tensor]:
+        table = torch.from_numpy(v).to(x.device).view(-1, dim + 1)
+        return table[:, :-1] @ to_w, table[:, -1] * curvature**-0.5
+
+    def objective(v: np.ndarray) -> tuple[float, np.ndarray]:
+        weight, bias = split(v)
+        total, error = loss.value(torch.addmm(bias, x, weight.T), y)  # error (N, K)
+        value = penalty / 2 * weight.square().sum() + total / n
+        error = error.T.contiguous() / n  # (K, N)
+        slope = (error @ x + penalty * weight) @ to_w.T
+        slope = torch.cat([slope, error.sum(dim=1, keepdim=True) * curvature**-0.5], dim=1)
+        return value.item(), slope.flatten().cpu().numpy()
+
+    weight, bias = start
+    v = torch.cat([weight @ to_v, bias[:, None] * curvature**0.5], dim=1).flatten().cpu().numpy()
+    options = {"gtol": tolerance, "ftol": 0.0, "maxcor": 30, "maxiter": iterations}
+    found = minimize(objective, v, jac=True, method="L-BFGS-B", options=options)
+    converged = bool(np.abs(found.jac).max() <= tolerance)
+    return *split(found.x), converged
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and scale of each feature; the scale of a constant one is its size, or 1 for zeros."""
+    std, mean = torch.std_mean(x, dim=0, correction=0)
+    size = x.abs().amax(dim=0)
+    scale = torch.where(std > 1e-6 * size, std, size)
+    return mean, scale.where(scale > 0, 1)
+
+
+def folds(y: np.ndarray, seed: int, count: int) -> Tensor:
+    """(N,) the fold of each sample, from 0, each class in proportion; -1 for one of each class.
+
+    Those are in no fold, so that no fold holds the whole of a class.
+    """
+    shuffled = np.random.default_rng(seed).permutation(len(y))
+    ordered = shuffled[np.argsort(y[shuffled], kind="stable")]
+    first = np.unique(y[ordered], return_index=True)[1]
+    spare = np.delete(ordered, first)
+    fold = torch.full((len(y),), -1)
+    fold[torch.from_numpy(spare)] = torch.arange(len(spare)) % count
+    return fold
+
+
+def check(train_x: Tensor, train_y: Tensor, test_x: Tensor, classes: int | None) -> None:
+    """Raises UserError for features and labels that no linear classifier can be fitted to."""
+    if train_x.ndim != 2 or test_x.ndim != 2 or train_x.shape[1] != test_x.shape[1]:
+        raise UserError(
+            f"features of shapes {tuple(train_x.shape)} and {tuple(test_x.shape)}; "
+            "a linear classifier needs (N, D) and (M, D)"
+        )
+    if train_y.shape != (len(train_x),) or train_y.is_floating_point():
+        raise UserError(
+            f"{len(train_x)} features and {train_y.dtype} labels of shape {tuple(train_y.shape)}; "
+            "give one integer label for each"
+        )
+    if not (train_x.isfinite().all() and test_x.isfinite().all()):
+        raise UserError("features hold NaN or infinity; find the encoder's bad outputs first")
+    present, counts = train_y.unique(return_counts=True)
+    if len(present) < 2 or counts.max() < 2:
+        raise UserError(
+            f"{len(train_y)} training labels of {len(present)} classes; a linear classifier needs "
+            "two classes, and one of them twice so that C can be chosen on held-out samples"
+        )
+    if present[0] < 0 or (classes is not None and present[-1] >= classes):
+        top = "infinity" if classes is None else classes
+        raise UserError(
+            f"labels run from {present[0]} to {present[-1]}; they must lie in [0, {top})"
+        )
+    if classes is not None and len(present) < classes:
+        missing = sorted(set(range(classes)) - set(present.tolist()))
+        raise UserError(
+            f"no training sample of {len(missing)} classes, {missing[0]} the first; add some, or "
+            "leave these classes out of the test"
+        )
