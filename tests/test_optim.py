@@ -5,7 +5,7 @@ from torch import nn
 
 from references.optim import lars_step
 from references.optim import warmup_cosine as reference
-from selftaught.optim import LARS, groups, warmup_cosine
+from selftaught.optim import LARS, groups, layered, warmup_cosine
 
 
 @pytest.mark.parametrize("warmup", [0, 10, 25])
@@ -76,3 +76,25 @@ def test_without_constant_modules_no_group_is_constant():
     found = groups(nn.Linear(2, 2), weight_decay=0.1)
     assert len(found) == 2
     assert not any("constant" in g for g in found)
+
+
+def test_learning_rates_fall_from_output_to_input():
+    stem, block, head = torch.nn.Linear(2, 3), torch.nn.Linear(3, 3), torch.nn.Linear(3, 2)
+    encoder = torch.nn.Sequential(stem, block)
+    encoder.token = torch.nn.Parameter(torch.zeros(3))
+    module = torch.nn.Sequential(encoder, head)
+    options = {"lr": 1.0, "weight_decay": 0.1, "decay": 0.5}
+    found = {
+        id(p): (group["lr"], group["weight_decay"])
+        for group in layered(module, encoder, [stem, block], **options)
+        for p in group["params"]
+    }
+    assert found == {
+        id(encoder.token): (0.25, 0.0),
+        id(stem.weight): (0.25, 0.1),
+        id(stem.bias): (0.25, 0.0),
+        id(block.weight): (0.5, 0.1),
+        id(block.bias): (0.5, 0.0),
+        id(head.weight): (1.0, 0.1),
+        id(head.bias): (1.0, 0.0),
+    }

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from selftaught.commands.embed import embed
     from selftaught.commands.evaluate import evaluate
     from selftaught.commands.export import export
+    from selftaught.commands.finetune import finetune
+    from selftaught.commands.pictures import reconstruct, sample
     from selftaught.commands.pretrain import pretrain
     from selftaught.errors import Stopped, UserError
     from selftaught.method import Method, ViewBatch
@@ -28,9 +30,12 @@ __all__ = [
     "embed",
     "evaluate",
     "export",
+    "finetune",
     "fit",
     "load",
     "pretrain",
+    "reconstruct",
+    "sample",
 ]
 
 _PLACES = {
@@ -44,9 +49,12 @@ _PLACES = {
     "embed": "commands.embed",
     "evaluate": "commands.evaluate",
     "export": "commands.export",
+    "finetune": "commands.finetune",
     "fit": "train",
     "load": "pretrained",
     "pretrain": "commands.pretrain",
+    "reconstruct": "commands.pictures",
+    "sample": "commands.pictures",
 }
 
 

@@ -107,6 +107,63 @@ def evaluate(
         _json(found if len(data) > 1 else found.popitem()[1])
 
 
+def finetune(
+    run: Positional[Path],
+    data: Positional[str],
+    *,
+    out: Path,
+    labels: str = "all",
+    test: str | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    from_head_layer: int = 0,
+    layer_decay: float = 1.0,
+    freeze: bool = False,
+    batch_size: int = 128,
+    lr: float = 1e-3,
+    weight_decay: float = 0.05,
+    warmup: float = 0.1,
+    smallest_crop: float = 0.6,
+    seed: int | None = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    resume: bool = False,
+    json: bool = False,
+) -> None:
+    """Train a classifier from an encoder with few labels, beside the same one from scratch.
+
+    Args:
+        run: folder of a run, or of an exported encoder.
+        data: labelled images.
+        out: a new folder for both classifiers, the list of the labels used and the numbers.
+        labels: 1% of each class, 10-per-class, or all.
+        test: labelled images to test on; without it, the data's own test part or a held-out fifth.
+        steps: of training; without it 600, or ten epochs where these are more.
+        minutes: of training each of the two, instead of steps.
+        from_head_layer: keep so many layers of the projection head below the classifier.
+        layer_decay: factor of the learning rate from each layer to the one before it.
+        freeze: train the linear classifier only.
+        batch_size: images a step.
+        lr: learning rate of the last layer after the warm-up.
+        weight_decay: of weight matrices and kernels.
+        warmup: share of the run in which the learning rate rises.
+        smallest_crop: a view shows at least this share of the image's area.
+        seed: of everything random, the choice of labels too; without it 0.
+        device: where to train.
+        precision: of the forward passes.
+        resume: go on with what is in --out.
+        json: print JSON.
+    """
+    from selftaught.commands.finetune import finetune
+
+    options = dict(locals())
+    for name in ("finetune", "json", "run", "data"):
+        del options[name]
+    found = finetune(run, data, quiet=json, **options)
+    if json:
+        _json(found)
+
+
 def compare(
     data: Positional[str],
     *,
@@ -282,7 +339,18 @@ def sample(
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     f.__name__: f
-    for f in (methods, pretrain, compare, evaluate, reconstruct, sample, embed, export, doctor)
+    for f in (
+        methods,
+        pretrain,
+        compare,
+        evaluate,
+        finetune,
+        reconstruct,
+        sample,
+        embed,
+        export,
+        doctor,
+    )
 }
 
 

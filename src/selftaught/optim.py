@@ -1,7 +1,7 @@
 """Parameter groups, the LARS optimiser and the learning rate's schedule."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -30,6 +30,39 @@ def groups(
             {"params": others, "weight_decay": 0.0, "adapt": False, **more},
         ]
     return found
+
+
+def layered(
+    module: nn.Module,
+    encoder: nn.Module,
+    stages: Sequence[nn.Module],
+    *,
+    lr: float,
+    weight_decay: float,
+    decay: float,
+) -> list[dict[str, Any]]:
+    """Groups of every trainable parameter, whose learning rates fall from output to input.
+
+    ``stages`` are the parts of the encoder in ``module``, from its input on. The last one's rate is
+    ``lr * decay``, the one's before that ``lr * decay ** 2`` and so on; what comes after them has
+    ``lr``, and what of the encoder is in none of them (class token, positions) the first one's. As
+    in BEiT (Bao et al. 2021, arXiv 2106.08254, appendix) and MAE. Weight decay is as in `groups`.
+    """
+    depth = {p: i for i, stage in enumerate(stages) for p in stage.parameters()}
+    inside = set(encoder.parameters())
+    found: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, p in module.named_parameters():
+        if p.requires_grad:
+            place = depth.get(p, 0) if p in inside else len(stages)
+            found.setdefault((place, name.endswith("weight") and p.ndim > 1), []).append(p)
+    return [
+        {
+            "params": parameters,
+            "lr": lr * decay ** (len(stages) - place),
+            "weight_decay": weight_decay if decays else 0.0,
+        }
+        for (place, decays), parameters in sorted(found.items())
+    ]
 
 
 def warmup_cosine(progress: float, warmup: float) -> float:

@@ -62,6 +62,19 @@ class Pretrained(nn.Module):
         return views.apply(views.crop(read, parameters), parameters)[0]
 
 
+class RawPixels(nn.Module):
+    """An encoder's baseline: the image as it was before it was normalised, in [0, 1]."""
+
+    def __init__(self, encoder: Pretrained) -> None:
+        super().__init__()
+        self.mean = nn.Buffer(torch.tensor(encoder.pixels.mean)[:, None, None])
+        self.std = nn.Buffer(torch.tensor(encoder.pixels.std)[:, None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pixels (N, C S S) of preprocessed images (N, C, S, S)."""
+        return (x * self.std.to(x) + self.mean.to(x)).flatten(1)
+
+
 def _pixels(image: Any, channels: int) -> Tensor:
     """One image as uint8 (C, H, W)."""
     if isinstance(image, str | Path):

@@ -11,6 +11,7 @@ from selftaught.nn.encoders import (
     fuse_attention,
     patch_for,
     sine_position,
+    stages,
     transformer,
 )
 
@@ -228,3 +229,14 @@ def test_a_convolution_to_a_single_pixel_has_its_gradient_in_bfloat16():
         assert not conv.weight.grad[:, :, unseen].any()
         seen = x.bfloat16().float().sum((0, 2, 3)).expand(256, 128)
         torch.testing.assert_close(conv.weight.grad[:, :, 1, 1], seen, rtol=0.02, atol=0.5)
+
+
+@pytest.mark.parametrize("name", ["resnet-nano", "vit-nano", "resnet18"])
+def test_the_stages_are_the_encoder_from_input_to_output(name):
+    encoder = build(name, channels=1, size=28)
+    parts = stages(encoder)
+    inside = [p for part in parts for p in part.parameters()]
+    assert len(inside) == len({id(p) for p in inside})
+    learned = {id(p) for p in encoder.parameters() if p.requires_grad}
+    assert learned == {id(p) for p in inside}
+    assert len(parts) >= 5

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from selftaught.errors import UserError
-from selftaught.nn.heads import PrototypeHead, mlp
+from selftaught.nn.heads import PrototypeHead, first_layers, mlp
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -103,3 +103,15 @@ def test_batch_norm_in_a_prototype_head_is_over_all_tokens():
     h = torch.randn(2, 7, 4, dtype=torch.float64)
     torch.testing.assert_close(head(h), head(h.flatten(0, 1)).view(2, 7, 5))
     assert [type(layer) for layer in head.mlp].count(nn.BatchNorm1d) == 2
+
+
+def test_the_first_layers_end_with_their_activation():
+    head = mlp(4, 6, 6, 2)
+    x = torch.randn(5, 4)
+    kept = first_layers(head, 1).eval()
+    assert torch.equal(kept(x), head.eval()[:3](x))
+    assert kept[0] is head[0]
+    assert len(first_layers(head, 2)) == 6
+    for count in (0, 3):
+        with pytest.raises(UserError, match="--from-head-layer"):
+            first_layers(head, count)

@@ -46,7 +46,7 @@ def _hits(predict: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Protocol:
     """The accuracy of a classifier."""
 
     def measure(x: Tensor, y: Tensor, tx: Tensor, ty: Tensor) -> dict[str, Score]:
-        return {"": _mean((predict(x, y, tx).cpu() == ty).double())}
+        return {"": mean_score(predict(x, y, tx).cpu() == ty)}
 
     return Protocol(measure)
 
@@ -59,7 +59,7 @@ def _fewshot(shots: int) -> Protocol:
 
 
 def _retrieval(x: Tensor, y: Tensor, tx: Tensor, ty: Tensor) -> dict[str, Score]:
-    return {name: _mean(values) for name, values in retrieval(x, y, tx, ty).items()}
+    return {name: mean_score(values) for name, values in retrieval(x, y, tx, ty).items()}
 
 
 def _clustering(_x: Tensor, _y: Tensor, tx: Tensor, ty: Tensor) -> dict[str, Score]:
@@ -108,12 +108,12 @@ def evaluate(
     """
     names = _protocols(protocols)
     encoder = run if isinstance(run, Pretrained) else pretrained.load(run)
-    train, held, split = _parts(data, test)
+    train, held, split = parts(data, test)
     place = device_of(device)
     nets: dict[str, Callable[[], torch.nn.Module]] = {
         "encoder": lambda: encoder,
         "random": lambda: pretrained.untrained(encoder.card),
-        "pixels": lambda: _RawPixels(encoder.pixels.mean, encoder.pixels.std),
+        "pixels": lambda: pretrained.RawPixels(encoder),
     }
     before = {name: t.clone() for name, t in encoder.state_dict().items()}
     encoder.to(place)
@@ -194,7 +194,7 @@ class Labelled(NamedTuple):
     chosen: Tensor  # (N,) bool
 
 
-def _parts(data: str | Path, test: str | Path | None) -> tuple[Labelled, Labelled, str]:
+def parts(data: str | Path, test: str | Path | None) -> tuple[Labelled, Labelled, str]:
     """The train part and the test part, and how the latter was chosen."""
     images, labels = open_images(data), _labels(data, "train")
     everything = torch.ones(len(images), dtype=torch.bool)
@@ -240,18 +240,6 @@ def _labels(data: str | Path, part: Any) -> Labels:
     return labels
 
 
-class _RawPixels(torch.nn.Module):
-    """The image as it was before it was normalised, in [0, 1], as features."""
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        self.mean = torch.nn.Buffer(torch.tensor(mean)[:, None, None])
-        self.std = torch.nn.Buffer(torch.tensor(std)[:, None, None])
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x * self.std + self.mean).flatten(1)
-
-
 def _features(
     net: torch.nn.Module, like: Pretrained, part: Labelled, cached: bool
 ) -> tuple[Tensor, Tensor]:
@@ -260,8 +248,9 @@ def _features(
     return x[chosen], part.values[index][chosen]
 
 
-def _mean(values: Tensor) -> Score:
-    """Of values from 0 to 1, one a test sample."""
+def mean_score(values: Tensor) -> Score:
+    """Of values from 0 to 1, or hits and misses, one a test sample."""
+    values = values.double()
     low, high = bootstrap(values)
     return Score(100 * values.mean().item(), 100 * low, 100 * high)
 

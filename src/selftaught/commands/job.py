@@ -16,20 +16,19 @@ from selftaught import checkpoint, precision, pretrained, recipes
 from selftaught.commands import pictures, settings
 from selftaught.commands.stop import Stop
 from selftaught.data.batches import batches, plain
-from selftaught.data.images import Skipped, open_images
+from selftaught.data.images import Images, Skipped, open_images
 from selftaught.errors import Stopped, UserError
 from selftaught.health import Verdict, verdict
 from selftaught.method import ViewBatch
 from selftaught.nn.encoders import ViT, fuse_attention
 from selftaught.optim import warmup_cosine
 from selftaught.protocols.spectrum import Spectrum
-from selftaught.recipes.run import Run
+from selftaught.recipes.run import Pixels, Run
 from selftaught.report.live import Progress, clock
 from selftaught.runfolder import RunFolder
 from selftaught.train import NotFinite, Step, fit
 
 RECORDS = 1000  # lines of metrics.jsonl, about
-PROBES = 20  # times that the label-free signals are taken
 PROBED = 2048  # images they are taken on, or twice the feature's width
 SAVE_EVERY = 300.0  # seconds between checkpoints
 MARGIN = 0.97  # share of --minutes that is planned for
@@ -39,6 +38,8 @@ BROKEN = 0.01  # share of broken files above which a run stops; one file is alwa
 class Job:
     """One run: its folder, its data and what it trains."""
 
+    probes = 20  # times that the label-free signals are taken
+
     def __init__(
         self, folder: RunFolder, call: dict[str, Any], device: torch.device, console: Console
     ) -> None:
@@ -46,9 +47,9 @@ class Job:
         self.images = open_images(call["data"])
         self.call = self._resolve(call)
         self.dtype = precision.choose(self.call["precision"], device)
-        self.pixels = settings.pixels_of(self.images, self.call["size"])
+        self.pixels = self._pixels()
         self.run = self._build()
-        self.trained_on = self.images.spread(self.run.images or len(self.images))
+        self.trained_on = self._choose()
         self.probe = self._probe()
         self.description = self._describe()
         self._announce()
@@ -75,9 +76,18 @@ class Job:
             "precision": call["precision"] or "auto",
         }
 
+    def _pixels(self) -> Pixels:
+        return settings.pixels_of(self.images, self.call["size"])
+
+    def _choose(self) -> Images:
+        """The images that are trained on."""
+        return self.images.spread(self.run.images or len(self.images))
+
     def _build(self) -> Run:
         name, own, seed = self.call["method"], self.call["arguments"], self.call["seed"]
-        run = pretrained.rebuild(name, self.pixels, own, seed)
+        return self._placed(pretrained.rebuild(name, self.pixels, own, seed))
+
+    def _placed(self, run: Run) -> Run:
         run.method.to(device=self.device, memory_format=torch.channels_last)  # pyright: ignore
         if self.device.type != "cpu":
             fuse_attention(run.method)
@@ -149,7 +159,7 @@ class Job:
         self.description.setdefault("untrained", signals)
         steps = self._plan(workers)
         every = max(1, math.ceil(steps / RECORDS))
-        probes = {round(steps * k / PROBES) for k in range(1, PROBES + 1)}
+        probes = {round(steps * k / self.probes) for k in range(1, self.probes + 1)}
         log = Log(self.run.batch_size)
         saved = drawn = time.monotonic()
         with Progress(steps, self.console) as progress:
@@ -281,7 +291,7 @@ class Job:
         found.close()  # pyright: ignore
         probed = time.perf_counter()
         self.signals()
-        probes = (PROBES + 1) * (time.perf_counter() - probed)
+        probes = (self.probes + 1) * (time.perf_counter() - probed)
         left = MARGIN * (seconds - (time.perf_counter() - began)) - probes
         speed = sum(times) / len(times)
         if self.run.survey_every:  # the first step made one

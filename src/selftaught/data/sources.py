@@ -50,6 +50,10 @@ class Images(Protocol):
         """The fingerprint, with the files' times of change where they are read from files."""
         ...
 
+    def take(self, index: Tensor) -> "Images":
+        """The images of these numbers, in that order."""
+        ...
+
     def spread(self, count: int) -> "Images":
         """So many of these images, evenly spread and in order, or these where there are no more."""
         ...
@@ -95,10 +99,11 @@ class ArrayImages:
         return self.fingerprint()
 
     def spread(self, count: int) -> "ArrayImages":
-        """So many of these images, evenly spread, under their own names."""
-        if count >= len(self):
-            return self
-        index = evenly(count, len(self))
+        """So many of these images, evenly spread."""
+        return self if count >= len(self) else self.take(evenly(count, len(self)))
+
+    def take(self, index: Tensor) -> "ArrayImages":
+        """The images of these numbers, under their own names."""
         found = ArrayImages(self.x[index], self.name)
         found.names = tuple(self.names[int(i)] for i in index)
         return found
@@ -195,9 +200,11 @@ class FolderImages:
 
     def spread(self, count: int) -> "FolderImages":
         """So many of these files, evenly spread."""
-        if count >= len(self):
-            return self
-        files = [self.names[int(i)] for i in evenly(count, len(self))]
+        return self if count >= len(self) else self.take(evenly(count, len(self)))
+
+    def take(self, index: Tensor) -> "FolderImages":
+        """The files of these numbers."""
+        files = [self.names[int(i)] for i in index]
         return FolderImages(self.root, files, self.channels)
 
 

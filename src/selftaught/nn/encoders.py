@@ -247,6 +247,19 @@ class ViT(Encoder):
         return self.tokens(x).transpose(1, 2).unflatten(2, (grid, grid))
 
 
+def stages(encoder: nn.Module) -> list[nn.Module]:
+    """The parts of an encoder from its input to its output: stem, blocks or layers, last norm.
+
+    The elements of what holds parts in a row count one by one.
+    """
+    trunk = getattr(encoder, "net", encoder)
+    found: list[nn.Module] = []
+    for name, part in trunk.named_children():
+        row = isinstance(part, nn.Sequential | nn.ModuleList) and name in ("blocks", "stages")
+        found += list(part.children()) if row else [part]
+    return [part for part in found if any(True for _ in part.parameters())]
+
+
 FUSED_FROM = 256  # tokens; below, plain attention has the faster backward on a processor
 
 

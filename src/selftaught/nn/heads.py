@@ -32,6 +32,21 @@ def mlp(
     return nn.Sequential(*layers)
 
 
+def first_layers(head: nn.Sequential, count: int) -> nn.Sequential:
+    """The layers of a head up to its ``count``-th activation, that one included.
+
+    What SimCLR v2 (Chen et al. 2020, arXiv 2006.10029, section 2) fine-tunes from. Raises UserError
+    where there are fewer.
+    """
+    ends = [i for i, layer in enumerate(head) if isinstance(layer, nn.ReLU | nn.GELU)]
+    if not 1 <= count <= len(ends):
+        raise UserError(
+            f"layer {count} of a head with {len(ends)} hidden layers; use --from-head-layer with a "
+            f"number up to {len(ends)}"
+        )
+    return head[: ends[count - 1] + 1]
+
+
 class PrototypeHead(nn.Module):
     """How much a feature is like each of ``count`` learned prototypes.
 

@@ -27,6 +27,18 @@ def show(result: Mapping[str, Any], console: Console) -> None:
         console.print(result["split"], highlight=False)
 
 
+def finetuned(result: Mapping[str, Any]) -> Table:
+    """What `selftaught.finetune` returned."""
+    title = f"accuracy, % ({result['labels']:,} labels, {result['test']:,} test)"
+    table = Table(title=title, min_width=len(title) + 4)
+    table.add_column("classifier")
+    table.add_column("accuracy", justify="right")
+    for name, value in result["rows"].items():
+        low, high = result["intervals"][name]
+        table.add_row(name, f"{value:.1f} ±{(high - low) / 2:.1f}")
+    return table
+
+
 def _score(result: Mapping[str, Any], row: str, protocol: str) -> str:
     """The value and half of its interval."""
     low, high = result["intervals"][row][protocol]

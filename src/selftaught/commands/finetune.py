@@ -1,0 +1,297 @@
+"""From an encoder and few labels to a classifier, beside the same network without the encoder."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from selftaught import checkpoint, pretrained, seeds
+from selftaught.commands import settings
+from selftaught.commands.evaluate import Labelled, Score, mean_score, parts
+from selftaught.commands.features import features
+from selftaught.commands.job import Job
+from selftaught.commands.labels import choose
+from selftaught.commands.pictures import restored
+from selftaught.data.images import Images, open_labels
+from selftaught.data.sources import printable
+from selftaught.errors import UserError
+from selftaught.health import Verdict, verdict
+from selftaught.methods.classifier import Classifier
+from selftaught.nn.encoders import stages
+from selftaught.nn.heads import first_layers
+from selftaught.optim import layered
+from selftaught.protocols.linear import logreg
+from selftaught.recipes.run import Pixels, Run
+from selftaught.recipes.shared import Look
+from selftaught.report import table
+from selftaught.runfolder import RunFolder
+
+STEPS, EPOCHS = 600, 10  # by default the longer of the two
+BATCH = 128
+
+
+class Settings(NamedTuple):
+    """How a classifier is trained."""
+
+    run: str
+    labels: str
+    from_head_layer: int = 0
+    layer_decay: float = 1.0
+    freeze: bool = False
+    batch_size: int = BATCH
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    smallest_crop: float = 0.6
+
+
+class Chosen(NamedTuple):
+    """The labelled images that are trained on, and their classes."""
+
+    items: Tensor  # (N,) among all images
+    labels: Tensor  # (N,)
+    classes: int
+
+
+def finetune(
+    run: str | Path,
+    data: str | Path,
+    *,
+    out: str | Path,
+    labels: str = "all",
+    test: str | Path | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    seed: int | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    resume: bool = False,
+    quiet: bool = False,
+    **more: Any,
+) -> dict[str, Any]:
+    """Train a classifier from the encoder of ``run``, and the same from random weights beside it.
+
+    ``labels`` is ``1%`` of each class, ``10-per-class`` or ``all``; ``seed`` decides which, and
+    ``labels.txt`` in ``out`` names them. ``more`` are `Settings`. Each of the two is a run in a
+    folder of ``out``, trained for the same steps on the same labels; ``resume`` goes on with both.
+
+    Returns ``{"rows": {"fine-tuned": accuracy, "from scratch": ..., "logreg": of the frozen
+    features, "logreg on pixels": ...}, "intervals": ..., "labels": N, "test": N, ...}``, all of
+    them with the same labels, and writes it to ``finetune.json``. Raises UserError for what the
+    user can mend.
+    """
+    settings.check_budget(steps=steps, minutes=minutes)
+    own = _settings(run, labels, more)
+    card = pretrained.read_card(run)
+    train, held, split = parts(data, test)
+    console, folder = Console(quiet=quiet), Path(out).expanduser()
+    chosen = _chosen(train, labels, seed or 0)
+    call = {"data": str(data), "steps": steps, "minutes": minutes, "seed": seed or 0}
+    call |= {"precision": precision, "scale": None, "size": card["pixels"]["size"]}
+    found: dict[str, Score] = {}
+    for name, scratch in (("fine-tuned", False), ("from scratch", True)):
+        place = RunFolder(folder / name.replace(" ", "-"))
+        place.check(resume=resume)
+        asked = call | {"method": name, "arguments": own._asdict()}
+        _same(place, asked)
+        job = FineTuning(place, asked, device, console, card, chosen, scratch=scratch)
+        with checkpoint.lock(place.path):
+            if not job.description.get("finished"):
+                job.train(0, 0.0)
+                job.finish()
+        found[name] = job.accuracy(held)
+    _write_items(folder / "labels.txt", train, chosen, data)
+    found |= _frozen(run, train, held, chosen, device)
+    result = {
+        "rows": {name: round(score.value, 2) for name, score in found.items()},
+        "intervals": {n: [round(s.low, 2), round(s.high, 2)] for n, s in found.items()},
+        "labels": len(chosen.items),
+        "test": int(held.chosen.sum()),
+        "split": split,
+        "call": call | own._asdict(),
+    }
+    checkpoint.write_atomic(folder / "finetune.json", json.dumps(result, indent=2).encode())
+    console.print(table.finetuned(result))
+    return result
+
+
+def _settings(run: str | Path, labels: str, more: Mapping[str, Any]) -> Settings:
+    unknown = more.keys() - set(Settings._fields)
+    if unknown:
+        raise UserError(f"fine-tuning has no setting {sorted(unknown)[0]!r}")
+    own = Settings(str(run), labels, **more)
+    if not (0 < own.layer_decay <= 1 and own.lr > 0 and own.batch_size > 0):
+        raise UserError(
+            f"a layer decay of {own.layer_decay}, a learning rate of {own.lr}, a batch of "
+            f"{own.batch_size}; use --layer-decay up to 1, all above 0"
+        )
+    return own
+
+
+def _chosen(train: Labelled, labels: str, seed: int) -> Chosen:
+    among = train.chosen.nonzero().squeeze(1)
+    index = among[choose(train.values[among], labels, seed)]
+    return Chosen(index, train.values[index], int(train.values.max()) + 1)
+
+
+def _same(place: RunFolder, asked: Mapping[str, Any]) -> None:
+    """Raises UserError where the run was begun with other settings."""
+    if not place.begun():
+        return
+    begun = place.describe()["call"]
+    differ = [k for k in asked if k != "data" and begun.get(k) != asked[k]]
+    if differ:
+        raise UserError(
+            f"{place.path} was begun with other settings ({', '.join(differ)}); resume with the "
+            "same, or give another folder to --out"
+        )
+
+
+def _write_items(path: Path, train: Labelled, chosen: Chosen, data: str | Path) -> None:
+    """Which labels were used: the image's name and its class, one a line."""
+    found = open_labels(data, "train")
+    assert found is not None
+    names = train.images.names
+    pairs = zip(chosen.items.tolist(), chosen.labels.tolist(), strict=True)
+    lines = [f"{printable(str(names[i]))}\t{printable(found.classes[c])}\n" for i, c in pairs]
+    checkpoint.write_atomic(path, "".join(lines).encode())
+
+
+def _frozen(
+    run: str | Path, train: Labelled, held: Labelled, chosen: Chosen, device: str
+) -> dict[str, Score]:
+    """Logistic regression with the same labels on the frozen features and on raw pixels."""
+    if chosen.labels.unique(return_counts=True)[1].max() < 2:
+        return {}  # it cannot choose its penalty
+    encoder = pretrained.load(run).to(settings.device_of(device))
+    found = {}
+    few = Labelled(
+        train.images.take(chosen.items),
+        chosen.labels,
+        torch.ones(len(chosen.items), dtype=torch.bool),
+    )
+    for name, net in (("logreg", encoder), ("logreg on pixels", pretrained.RawPixels(encoder))):
+        x, i = features(net, encoder, few.images)
+        tx, j = features(net, encoder, held.images, cached=net is encoder)
+        keep = held.chosen[j]
+        predictions = logreg(x, few.values[i], tx[keep]).predictions
+        found[name] = mean_score(predictions == held.values[j][keep])
+    return found
+
+
+class FineTuning(Job):
+    """The training of one classifier, from an encoder's weights or from random ones."""
+
+    probes = 2
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        call: dict[str, Any],
+        device: str,
+        console: Console,
+        card: dict[str, Any],
+        chosen: Chosen,
+        *,
+        scratch: bool,
+    ) -> None:
+        self.card, self.chosen, self.scratch = card, chosen, scratch
+        super().__init__(folder, call, settings.device_of(device), console)
+
+    def _resolve(self, call: dict[str, Any]) -> dict[str, Any]:
+        return call
+
+    def _pixels(self) -> Pixels:
+        return Pixels.read(self.card["pixels"])
+
+    def _choose(self) -> Images:
+        return self.images.take(self.chosen.items)
+
+    def _build(self) -> Run:
+        own = Settings(**self.call["arguments"])
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seeds.derive(self.call["seed"], "weights"))
+            encoder, kept = self._networks(own)
+            method = Classifier(
+                encoder,
+                labels=self.chosen.labels,
+                classes=self.chosen.classes,
+                kept=kept,
+                freeze=own.freeze and not self.scratch,
+            )
+        count = len(self.chosen.items)
+        batch = settings.batch_size_for(None, own.batch_size, count)
+        rates = {"lr": own.lr, "weight_decay": own.weight_decay, "decay": own.layer_decay}
+        run = Run(
+            method=method,
+            views=_views(self.pixels, encoder, own.smallest_crop),
+            optimizer=torch.optim.AdamW(layered(method, encoder, stages(encoder), **rates)),
+            batch_size=batch,
+            epochs=max(EPOCHS, math.ceil(STEPS / (count // batch))),
+            warmup=own.warmup,
+        )
+        return self._placed(run)
+
+    def _networks(self, own: Settings) -> tuple[nn.Module, nn.Sequential | None]:
+        """The encoder, and what is kept of the projection head."""
+        fresh = pretrained.rebuild(
+            self.card["recipe"], self.pixels, self.card["arguments"], self.call["seed"]
+        ).method
+        if not own.from_head_layer:
+            return (fresh if self.scratch else pretrained.load(own.run)).encoder, None
+        method: Any = fresh if self.scratch else restored(own.run, "cpu")[0]
+        head = getattr(method, "projector", None)
+        if not isinstance(head, nn.Sequential):
+            raise UserError(
+                f"{self.card['recipe']} has no projection head to keep; leave out --from-head-layer"
+            )
+        return method.encoder, first_layers(head, own.from_head_layer)
+
+    def _announce(self) -> None:
+        part = pretrained.parameter_count([self.run.method]) / 1e6
+        self.console.print(
+            f"\n{self.call['method']}: {len(self.chosen.items):,} labels of "
+            f"{self.chosen.classes} classes, batch {self.run.batch_size}, {part:.1f} M trained "
+            "parameters",
+            highlight=False,
+        )
+
+    def verdict(self, *newest: dict[str, Any]) -> Verdict:
+        """With labels, features may lie on as few dimensions as there are classes."""
+        unknown = self.description["untrained"] | {"effective_rank": None}
+        kept = [r | {"signals": None} for r in (*self.folder.metrics(), *newest)]
+        return verdict(kept, unknown)
+
+    def finish(self) -> None:
+        """Write the encoder, whose card says from where it was fine-tuned, and the run's end."""
+        card = self.card | {
+            "finetuned": self.call,
+            "scratch": self.scratch,
+            "steps": self.description["steps"],
+        }
+        pretrained.write(self.folder.path, self.run.method.encoder, card)
+        self.description["finished"] = True
+        self.folder.write(self.description)
+
+    @torch.no_grad()
+    def accuracy(self, held: Labelled) -> Score:
+        """Of the classifier as it was saved last, on the test part."""
+        found = checkpoint.latest(self.folder.checkpoints)
+        assert found is not None
+        method: Any = self.run.method
+        method.load_state_dict(found[1]["method"])
+        method.eval()
+        like = pretrained.Pretrained(method.encoder, self.pixels, self.card)
+        scores, index = features(method.network, like, held.images)
+        keep = held.chosen[index]
+        return mean_score(scores.argmax(1)[keep] == held.values[index][keep])
+
+
+def _views(pixels: Pixels, encoder: Any, smallest_crop: float) -> Any:
+    look = Look(view_share=1.0, smallest_crop=smallest_crop, jitter=0.0, gray=0.0)
+    return look.views(pixels, encoder, count=1)

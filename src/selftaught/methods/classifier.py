@@ -1,0 +1,55 @@
+"""A classifier with labels: what a learned encoder is fine-tuned as."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from selftaught.errors import UserError
+from selftaught.method import Method, ViewBatch
+
+
+class Classifier(Method):
+    """Cross-entropy of a linear layer on an encoder's feature, all of it trained.
+
+    ``kept`` is what stays of the projection head between the two, as in SimCLR v2 (Chen et al.
+    2020, https://arxiv.org/abs/2006.10029, section 2 and appendix B.6). With ``freeze`` only the
+    linear layer is trained, and the encoder stays in eval mode. ``labels`` (N,) are the classes of
+    the N images that are trained on. Raises UserError for fewer than two classes.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        labels: Tensor,
+        classes: int,
+        kept: nn.Sequential | None = None,
+        freeze: bool = False,
+    ) -> None:
+        super().__init__()
+        if classes < 2:
+            raise UserError(f"{classes} class to tell from none; give labels of two or more")
+        layers = [layer for layer in kept or () if isinstance(layer, nn.Linear)]
+        width = layers[-1].out_features if layers else int(encoder.dim)  # pyright: ignore
+        self.network = nn.Sequential(encoder, kept or nn.Identity(), nn.Linear(width, classes))
+        self.labels = nn.Buffer(labels.clone(), persistent=False)
+        self.freeze = freeze
+        if freeze:
+            self.network[:2].requires_grad_(False)
+
+    @property
+    def encoder(self) -> nn.Module:  # pyright: ignore
+        """The encoder that is fine-tuned."""
+        return self.network[0]
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """A frozen encoder does not leave eval mode."""
+        super().train(mode)
+        if self.freeze:
+            self.network[:2].eval()
+        return self
+
+    def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
+        """``cross_entropy`` of one view."""
+        (x,) = batch.views
+        labels = self.labels[batch.index.to(self.labels.device)]
+        return {"cross_entropy": F.cross_entropy(self.network(x).float(), labels)}

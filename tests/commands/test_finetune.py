@@ -1,0 +1,138 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import selftaught
+from commands.tiny import call, photographs, refused, training, tree
+from selftaught import checkpoint
+
+ROWS = ["fine-tuned", "from scratch", "logreg", "logreg on pixels"]
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """Images whose class can be seen: how bright they are."""
+    draw = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    x = (60 + 60 * y[:, None, None] + draw.integers(0, 40, (60, 8, 8))).astype(np.uint8)
+    place = tmp_path_factory.mktemp("few") / "images.npz"
+    np.savez(place, x=x, y=y, x_test=x[:30], y_test=y[:30])
+    return place
+
+
+def tune(capsys, run, few, out, *more, steps=6):
+    words = ("finetune", run, few, "--out", out, "--labels", "4-per-class", "--steps", steps)
+    return call(capsys, *words, "--batch-size", 4, "--json", *more)
+
+
+def described(out):
+    return json.loads((out / "finetune.json").read_text())
+
+
+def weights(folder):
+    return checkpoint.latest(folder / "checkpoints")[1]["method"]
+
+
+def test_four_numbers_with_the_same_labels(capsys, finished, few, tmp_path):
+    out = tmp_path / "out"
+    answer = tune(capsys, finished, few, out)
+    assert answer.code == 0, answer.err
+    found = json.loads(answer.out)
+    assert list(found["rows"]) == ROWS
+    assert (found["labels"], found["test"]) == (12, 30)
+    assert found == described(out)
+    lines = [line.split("\t") for line in (out / "labels.txt").read_text().splitlines()]
+    assert [sum(c == k for _, c in lines) for k in "012"] == [4, 4, 4]
+    assert all(int(name) % 3 == int(c) for name, c in lines)
+
+
+def test_it_learns_what_can_be_seen(capsys, finished, few, tmp_path):
+    found = json.loads(tune(capsys, finished, few, tmp_path / "out", steps=60).out)
+    assert found["rows"]["fine-tuned"] > 60
+    table = call(
+        *(capsys, "finetune", finished, few, "--out", tmp_path / "t", "--labels", "4-per-class"),
+        *("--steps", 2, "--batch-size", 4),
+    ).out
+    assert "accuracy, % (12 labels, 30 test)" in table
+
+
+def test_one_begins_from_the_encoder_and_the_other_does_not(capsys, finished, few, tmp_path):
+    out = tmp_path / "out"
+    tune(capsys, finished, few, out, "--lr", "1e-12", "--weight-decay", 0, steps=1)
+    learned = load_file(finished / "encoder.safetensors")
+    for name, same in (("fine-tuned", True), ("from-scratch", False)):
+        state = load_file(out / name / "encoder.safetensors")
+        close = [torch.allclose(state[k], v, atol=1e-6) for k, v in learned.items() if v.ndim > 1]
+        assert all(close) == same
+
+
+def test_a_fine_tuned_encoder_is_loaded_as_any_other(capsys, finished, few, tmp_path):
+    out = tmp_path / "out"
+    tune(capsys, finished, few, out)
+    encoder = selftaught.load(out / "fine-tuned")
+    assert encoder.card["finetuned"]["arguments"]["labels"] == "4-per-class"
+    assert encoder(encoder.preprocess(np.zeros((8, 8), np.uint8))).shape == (1, encoder.dim)
+
+
+def test_a_frozen_encoder_stays_as_it_was(capsys, finished, few, tmp_path):
+    out = tmp_path / "out"
+    assert tune(capsys, finished, few, out, "--freeze").code == 0
+    before = load_file(finished / "encoder.safetensors")
+    after = load_file(out / "fine-tuned" / "encoder.safetensors")
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_it_goes_on_bit_for_bit(capsys, finished, few, tmp_path):
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    tune(capsys, finished, few, whole)
+    tune(capsys, finished, few, part)
+    shutil.rmtree(part / "from-scratch")
+    shutil.rmtree(part / "fine-tuned" / "checkpoints" / "step-00000006")
+    run = json.loads((part / "fine-tuned" / "run.json").read_text())
+    del run["finished"]
+    (part / "fine-tuned" / "run.json").write_text(json.dumps(run))
+    refused(tune(capsys, finished, few, part), "--resume")
+    assert tune(capsys, finished, few, part, "--resume").code == 0
+    for name in ("fine-tuned", "from-scratch"):
+        one, two = weights(whole / name), weights(part / name)
+        assert all(torch.equal(two[k], v) for k, v in one.items())
+    assert described(whole)["rows"] == described(part)["rows"]
+
+
+def test_the_head_is_kept_from_a_layer_on(capsys, finished, few, tmp_path):
+    out = tmp_path / "out"
+    assert tune(capsys, finished, few, out, "--from-head-layer", 1).code == 0
+    state = weights(out / "fine-tuned")
+    assert state["network.1.0.weight"].shape == (32, 256)
+    assert state["network.2.weight"].shape == (3, 32)
+    answer = tune(capsys, finished, few, tmp_path / "no", "--from-head-layer", 2)
+    refused(answer, "layer 2 of a head with 1 hidden")
+    mae = tmp_path / "mae"
+    call(capsys, *training("mae", few, mae))
+    answer = tune(capsys, mae, few, tmp_path / "no", "--from-head-layer", 1)
+    refused(answer, "mae has no projection head")
+
+
+def test_the_settings_stay_those_it_began_with(capsys, finished, few, tmp_path):
+    out = tmp_path / "out"
+    tune(capsys, finished, few, out)
+    before = tree(out)
+    refused(tune(capsys, finished, few, out, "--resume", "--lr", 1), "other settings (arguments)")
+    assert tree(out) == before
+
+
+def test_bad_input(capsys, finished, few, tmp_path):
+    out = tmp_path / "out"
+    words = ("finetune", finished, few, "--out", out)
+    refused(call(capsys, *words, "--labels", "some"), "--labels some is not understood")
+    refused(call(capsys, *words, "--labels", "99-per-class"), "up to 20-per-class")
+    refused(call(capsys, *words, "--layer-decay", 0), "--layer-decay up to 1")
+    refused(call(capsys, *words, "--steps", 1, "--minutes", 1), "two budgets")
+    refused(call(capsys, "finetune", tmp_path / "no", few, "--out", out), "there is no run")
+    unlabelled = photographs(tmp_path / "in", 4)
+    refused(call(capsys, "finetune", finished, unlabelled, "--out", out), "labels")
+    assert not out.exists()
