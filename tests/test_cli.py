@@ -50,6 +50,18 @@ def test_help_names_every_command():
         assert re.search(rf"\b{name}\b", said), name
 
 
+def test_an_unknown_command(capsys):
+    refused(call(capsys, "evalute", "run"), "no command named 'evalute'; did you mean 'evaluate'?")
+
+
+def test_what_a_command_says_on_stderr_is_heard(capsys, monkeypatch):
+    def doctor(data: str) -> None:
+        print(f"about {data}", file=sys.stderr)
+
+    monkeypatch.setitem(cli.COMMANDS, "doctor", doctor)
+    assert call(capsys, "doctor", "--data", "it").err == "about it\n"
+
+
 def test_python_dash_m():
     said = subprocess.run(
         [sys.executable, "-m", "selftaught.cli", "methods", "simclear"],

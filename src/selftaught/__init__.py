@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from selftaught.commands.compare import compare
+    from selftaught.commands.distill import distill
     from selftaught.commands.doctor import doctor
     from selftaught.commands.embed import embed
     from selftaught.commands.evaluate import evaluate
@@ -26,6 +27,7 @@ __all__ = [
     "UserError",
     "ViewBatch",
     "compare",
+    "distill",
     "doctor",
     "embed",
     "evaluate",
@@ -45,6 +47,7 @@ _PLACES = {
     "UserError": "errors",
     "ViewBatch": "method",
     "compare": "commands.compare",
+    "distill": "commands.distill",
     "doctor": "commands.doctor",
     "embed": "commands.embed",
     "evaluate": "commands.evaluate",

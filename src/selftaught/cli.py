@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import difflib
+import functools
 import inspect
 import io
 import json
@@ -27,10 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     keep_freed_memory()
     try:
+        if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
+            near = difflib.get_close_matches(argv[0], COMMANDS, n=1, cutoff=0)
+            raise UserError(f"no command named {argv[0]!r}; did you mean {near[0]!r}?")
         if argv[:1] == ["pretrain"] and len(argv) > 1 and not argv[1].startswith("-"):
             _pretrain(argv[1], argv[2:])
         else:
-            _parse(COMMANDS, argv)
+            _parse({name: _later(command) for name, command in COMMANDS.items()}, argv)()
     except UserError as error:
         print(f"selftaught: {error}", file=sys.stderr)
         return 2
@@ -160,6 +165,63 @@ def finetune(
     for name in ("finetune", "json", "run", "data"):
         del options[name]
     found = finetune(run, data, quiet=json, **options)
+    if json:
+        _json(found)
+
+
+def distill(
+    run: Positional[Path],
+    data: Positional[str],
+    *,
+    student: str,
+    out: Path,
+    temperature: float = 1.0,
+    labels: str | None = None,
+    label_weight: float = 0.0,
+    test: str | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    batch_size: int = 256,
+    lr: float = 2e-3,
+    weight_decay: float = 0.01,
+    warmup: float = 0.1,
+    smallest_crop: float = 0.4,
+    seed: int | None = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    resume: bool = False,
+    json: bool = False,
+) -> None:
+    """Train a smaller network to say what a fine-tuned one says, on images without labels.
+
+    Args:
+        run: folder that `finetune --out` made: the teacher.
+        data: images; labels are not needed, and used only as --labels says.
+        student: resnet-nano, vit-nano or any timm name.
+        out: a new folder.
+        temperature: of both distributions; the larger, the more the unlikely classes count.
+        labels: 1% of each class, 10-per-class, or all; with --label-weight.
+        label_weight: share of the labels in the objective; the teacher has the rest.
+        test: labelled images to compare on; without it, the data's own test part.
+        steps: of training; without it ten epochs.
+        minutes: of training, instead of steps.
+        batch_size: images a step.
+        lr: learning rate after the warm-up.
+        weight_decay: of weight matrices and kernels.
+        warmup: share of the run in which the learning rate rises.
+        smallest_crop: a view shows at least this share of the image's area.
+        seed: of everything random; without it 0.
+        device: where to train.
+        precision: of the forward passes.
+        resume: go on with what is in --out.
+        json: print JSON.
+    """
+    from selftaught.commands.distill import distill
+
+    options = dict(locals())
+    for name in ("distill", "json", "run", "data"):
+        del options[name]
+    found = distill(run, data, quiet=json, **options)
     if json:
         _json(found)
 
@@ -345,6 +407,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         compare,
         evaluate,
         finetune,
+        distill,
         reconstruct,
         sample,
         embed,
@@ -410,6 +473,16 @@ def _options(recipe: Callable[..., Any]) -> type:
     options = dataclasses.make_dataclass("Options", fields, bases=(_Common,))
     options.__doc__ = (inspect.getdoc(recipe) or "").split("\n")[0]
     return options
+
+
+def _later(command: Callable[..., Any]) -> Callable[..., Callable[[], Any]]:
+    """The command with its arguments, to be run when they all have been understood."""
+
+    @functools.wraps(command)
+    def bound(*args: Any, **kwargs: Any) -> Callable[[], Any]:
+        return functools.partial(command, *args, **kwargs)
+
+    return bound
 
 
 def _parse(what: Any, argv: list[str], prog: str = "selftaught") -> Any:

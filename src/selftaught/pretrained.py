@@ -16,6 +16,7 @@ from selftaught import recipes, seeds
 from selftaught.checkpoint import write_atomic
 from selftaught.data.decode import Broken, decode, tensor_of
 from selftaught.errors import UserError
+from selftaught.nn.encoders import build
 from selftaught.recipes.parameters import call
 from selftaught.recipes.run import Pixels, Run
 from selftaught.views.image import Centre, View, Views
@@ -138,10 +139,19 @@ def load(run: str | Path) -> Pretrained:
 
 
 def untrained(card: dict[str, Any], seed: int | None = None) -> Pretrained:
-    """The encoder of a card as its run began, with random weights."""
+    """The encoder of a card as its run began, with random weights.
+
+    A card with an ``architecture`` names the encoder itself, and no recipe that has it.
+    """
     pixels = Pixels.read(card["pixels"])
-    run = rebuild(card["recipe"], pixels, card["arguments"], card["seed"] if seed is None else seed)
-    return Pretrained(run.method.encoder, pixels, card)
+    chosen: int = card["seed"] if seed is None else seed
+    if "architecture" not in card:
+        run = rebuild(card["recipe"], pixels, card["arguments"], chosen)
+        return Pretrained(run.method.encoder, pixels, card)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seeds.derive(chosen, "weights"))
+        encoder = build(card["architecture"], channels=pixels.channels, size=pixels.size)
+    return Pretrained(encoder, pixels, card)
 
 
 def read_card(run: str | Path) -> dict[str, Any]:

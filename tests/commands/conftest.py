@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from commands.tiny import archive, training
@@ -18,6 +19,17 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "simclr"
     assert main(training("simclr", data, out)) == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images whose class can be seen: how bright they are."""
+    draw = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    x = (60 + 60 * y[:, None, None] + draw.integers(0, 40, (60, 8, 8))).astype(np.uint8)
+    place = tmp_path_factory.mktemp("few") / "images.npz"
+    np.savez(place, x=x, y=y, x_test=x[:30], y_test=y[:30])
+    return place
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@ import json
 import shutil
 
 import numpy as np
-import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -11,17 +10,6 @@ from commands.tiny import call, photographs, refused, training, tree
 from selftaught import checkpoint
 
 ROWS = ["fine-tuned", "from scratch", "logreg", "logreg on pixels"]
-
-
-@pytest.fixture(scope="module")
-def few(tmp_path_factory):
-    """Images whose class can be seen: how bright they are."""
-    draw = np.random.default_rng(0)
-    y = np.arange(60) % 3
-    x = (60 + 60 * y[:, None, None] + draw.integers(0, 40, (60, 8, 8))).astype(np.uint8)
-    place = tmp_path_factory.mktemp("few") / "images.npz"
-    np.savez(place, x=x, y=y, x_test=x[:30], y_test=y[:30])
-    return place
 
 
 def tune(capsys, run, few, out, *more, steps=6):

@@ -14,20 +14,17 @@ from selftaught import checkpoint, pretrained, seeds
 from selftaught.commands import settings
 from selftaught.commands.evaluate import Labelled, Score, mean_score, parts
 from selftaught.commands.features import features
-from selftaught.commands.job import Job
 from selftaught.commands.labels import choose
 from selftaught.commands.pictures import restored
+from selftaught.commands.supervised import Supervised, fresh, kept_of, same_settings, views_of
 from selftaught.data.images import Images, open_labels
 from selftaught.data.sources import printable
 from selftaught.errors import UserError
-from selftaught.health import Verdict, verdict
 from selftaught.methods.classifier import Classifier
 from selftaught.nn.encoders import stages
-from selftaught.nn.heads import first_layers
 from selftaught.optim import layered
 from selftaught.protocols.linear import logreg
-from selftaught.recipes.run import Pixels, Run
-from selftaught.recipes.shared import Look
+from selftaught.recipes.run import Run
 from selftaught.report import table
 from selftaught.runfolder import RunFolder
 
@@ -98,12 +95,9 @@ def finetune(
         place = RunFolder(folder / name.replace(" ", "-"))
         place.check(resume=resume)
         asked = call | {"method": name, "arguments": own._asdict()}
-        _same(place, asked)
+        same_settings(place, asked)
         job = FineTuning(place, asked, device, console, card, chosen, scratch=scratch)
-        with checkpoint.lock(place.path):
-            if not job.description.get("finished"):
-                job.train(0, 0.0)
-                job.finish()
+        job.complete()
         found[name] = job.accuracy(held)
     _write_items(folder / "labels.txt", train, chosen, data)
     found |= _frozen(run, train, held, chosen, device)
@@ -139,19 +133,6 @@ def _chosen(train: Labelled, labels: str, seed: int) -> Chosen:
     return Chosen(index, train.values[index], int(train.values.max()) + 1)
 
 
-def _same(place: RunFolder, asked: Mapping[str, Any]) -> None:
-    """Raises UserError where the run was begun with other settings."""
-    if not place.begun():
-        return
-    begun = place.describe()["call"]
-    differ = [k for k in asked if k != "data" and begun.get(k) != asked[k]]
-    if differ:
-        raise UserError(
-            f"{place.path} was begun with other settings ({', '.join(differ)}); resume with the "
-            "same, or give another folder to --out"
-        )
-
-
 def _write_items(path: Path, train: Labelled, chosen: Chosen, data: str | Path) -> None:
     """Which labels were used: the image's name and its class, one a line."""
     found = open_labels(data, "train")
@@ -184,10 +165,8 @@ def _frozen(
     return found
 
 
-class FineTuning(Job):
+class FineTuning(Supervised):
     """The training of one classifier, from an encoder's weights or from random ones."""
-
-    probes = 2
 
     def __init__(
         self,
@@ -200,14 +179,8 @@ class FineTuning(Job):
         *,
         scratch: bool,
     ) -> None:
-        self.card, self.chosen, self.scratch = card, chosen, scratch
-        super().__init__(folder, call, settings.device_of(device), console)
-
-    def _resolve(self, call: dict[str, Any]) -> dict[str, Any]:
-        return call
-
-    def _pixels(self) -> Pixels:
-        return Pixels.read(self.card["pixels"])
+        self.chosen, self.scratch = chosen, scratch
+        super().__init__(folder, call, device, console, card)
 
     def _choose(self) -> Images:
         return self.images.take(self.chosen.items)
@@ -229,7 +202,7 @@ class FineTuning(Job):
         rates = {"lr": own.lr, "weight_decay": own.weight_decay, "decay": own.layer_decay}
         run = Run(
             method=method,
-            views=_views(self.pixels, encoder, own.smallest_crop),
+            views=views_of(self.pixels, encoder, own.smallest_crop),
             optimizer=torch.optim.AdamW(layered(method, encoder, stages(encoder), **rates)),
             batch_size=batch,
             epochs=max(EPOCHS, math.ceil(STEPS / (count // batch))),
@@ -239,59 +212,20 @@ class FineTuning(Job):
 
     def _networks(self, own: Settings) -> tuple[nn.Module, nn.Sequential | None]:
         """The encoder, and what is kept of the projection head."""
-        fresh = pretrained.rebuild(
-            self.card["recipe"], self.pixels, self.card["arguments"], self.call["seed"]
-        ).method
-        if not own.from_head_layer:
-            return (fresh if self.scratch else pretrained.load(own.run)).encoder, None
-        method: Any = fresh if self.scratch else restored(own.run, "cpu")[0]
-        head = getattr(method, "projector", None)
-        if not isinstance(head, nn.Sequential):
-            raise UserError(
-                f"{self.card['recipe']} has no projection head to keep; leave out --from-head-layer"
-            )
-        return method.encoder, first_layers(head, own.from_head_layer)
+        seed = self.call["seed"]
+        if self.scratch or not own.from_head_layer:
+            method = fresh(self.card, self.pixels, seed)
+            if not self.scratch:
+                return pretrained.load(own.run).encoder, None
+        else:
+            method = restored(own.run, "cpu")[0]
+        return method.encoder, kept_of(method, own.from_head_layer, self.card)
 
     def _announce(self) -> None:
-        part = pretrained.parameter_count([self.run.method]) / 1e6
-        self.console.print(
-            f"\n{self.call['method']}: {len(self.chosen.items):,} labels of "
-            f"{self.chosen.classes} classes, batch {self.run.batch_size}, {part:.1f} M trained "
-            "parameters",
-            highlight=False,
+        self._say(
+            f"{self.call['method']}: {len(self.chosen.items):,} labels of {self.chosen.classes} "
+            "classes"
         )
 
-    def verdict(self, *newest: dict[str, Any]) -> Verdict:
-        """With labels, features may lie on as few dimensions as there are classes."""
-        unknown = self.description["untrained"] | {"effective_rank": None}
-        kept = [r | {"signals": None} for r in (*self.folder.metrics(), *newest)]
-        return verdict(kept, unknown)
-
-    def finish(self) -> None:
-        """Write the encoder, whose card says from where it was fine-tuned, and the run's end."""
-        card = self.card | {
-            "finetuned": self.call,
-            "scratch": self.scratch,
-            "steps": self.description["steps"],
-        }
-        pretrained.write(self.folder.path, self.run.method.encoder, card)
-        self.description["finished"] = True
-        self.folder.write(self.description)
-
-    @torch.no_grad()
-    def accuracy(self, held: Labelled) -> Score:
-        """Of the classifier as it was saved last, on the test part."""
-        found = checkpoint.latest(self.folder.checkpoints)
-        assert found is not None
-        method: Any = self.run.method
-        method.load_state_dict(found[1]["method"])
-        method.eval()
-        like = pretrained.Pretrained(method.encoder, self.pixels, self.card)
-        scores, index = features(method.network, like, held.images)
-        keep = held.chosen[index]
-        return mean_score(scores.argmax(1)[keep] == held.values[index][keep])
-
-
-def _views(pixels: Pixels, encoder: Any, smallest_crop: float) -> Any:
-    look = Look(view_share=1.0, smallest_crop=smallest_crop, jitter=0.0, gray=0.0)
-    return look.views(pixels, encoder, count=1)
+    def _origin(self) -> dict[str, Any]:
+        return {"finetuned": self.call, "scratch": self.scratch}

@@ -59,3 +59,15 @@ def koleo(h: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
     z = F.normalize(h, dim=1)
     nearest = (z @ z.T).detach().fill_diagonal_(float("-inf")).argmax(dim=1)  # (N,)
     return -(F.pairwise_distance(z, z[nearest], eps=1e-8) + 1e-8).log().mean()
+
+
+def soft_cross_entropy(
+    scores: Float[Tensor, "n k"], target: Float[Tensor, "n k"], temperature: float
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy of two distributions, both at a temperature; the target gets no gradient.
+
+    SimCLR v2 (Chen et al. 2020, arXiv 2006.10029), equation 2. Not scaled by the temperature's
+    square, as Hinton et al. (2015) scale it.
+    """
+    p = (target.detach() / temperature).softmax(dim=1)
+    return -(p * (scores / temperature).log_softmax(dim=1)).sum(dim=1).mean()

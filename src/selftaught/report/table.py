@@ -39,6 +39,19 @@ def finetuned(result: Mapping[str, Any]) -> Table:
     return table
 
 
+def distilled(result: Mapping[str, Any]) -> Table:
+    """What `selftaught.distill` returned."""
+    title = f"accuracy, % ({result['test']:,} test)" if result["test"] else result["split"]
+    table = Table(title=title, min_width=len(title) + 4)
+    for name in ("network", "parameters", "accuracy"):
+        table.add_column(name, justify="left" if name == "network" else "right")
+    for name, size in result["parameters"].items():
+        value, (low, high) = result["rows"].get(name), result["intervals"].get(name, (0, 0))
+        score = "?" if value is None else f"{value:.1f} ±{(high - low) / 2:.1f}"
+        table.add_row(name, f"{size / 1e6:.2f} M", score)
+    return table
+
+
 def _score(result: Mapping[str, Any], row: str, protocol: str) -> str:
     """The value and half of its interval."""
     low, high = result["intervals"][row][protocol]

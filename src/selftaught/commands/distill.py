@@ -1,0 +1,195 @@
+"""From a classifier to a smaller one that keeps its accuracy, on images without labels."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from selftaught import checkpoint, pretrained, seeds
+from selftaught.commands import settings
+from selftaught.commands.evaluate import parts
+from selftaught.commands.labels import choose
+from selftaught.commands.supervised import (
+    Supervised,
+    accuracy,
+    same_settings,
+    trained_classifier,
+    views_of,
+)
+from selftaught.data.images import open_images
+from selftaught.errors import UserError
+from selftaught.methods.classifier import Classifier
+from selftaught.methods.distilled import Distilled
+from selftaught.nn.encoders import build
+from selftaught.optim import groups
+from selftaught.recipes.run import Pixels, Run
+from selftaught.report import table
+from selftaught.runfolder import RunFolder
+
+EPOCHS = 10
+
+
+class Settings(NamedTuple):
+    """How a student is trained."""
+
+    run: str
+    student: str
+    labels: str = ""
+    label_weight: float = 0.0
+    temperature: float = 1.0
+    batch_size: int = 256
+    lr: float = 2e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+    smallest_crop: float = 0.4
+
+
+def distill(
+    run: str | Path,
+    data: str | Path,
+    *,
+    out: str | Path,
+    student: str,
+    labels: str | None = None,
+    test: str | Path | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    seed: int | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    resume: bool = False,
+    quiet: bool = False,
+    **more: Any,
+) -> dict[str, Any]:
+    """Train ``student``, an encoder's name, to say what the classifier of ``run`` says of ``data``.
+
+    ``run`` is what `selftaught.finetune` made. The data need no labels; where they have some,
+    ``labels`` says which may be used, as in `selftaught.finetune`, and all of the test part's serve
+    to compare the two. ``more`` are `Settings`. Returns ``{"rows": {"teacher": accuracy, "student":
+    ...}, "intervals": ..., "parameters": {"teacher": N, "student": N}, "test": N, ...}``, without
+    accuracies where there are no labels, and writes it to ``distill.json``. Warns where the student
+    is larger than the teacher. Raises UserError for what the user can mend.
+    """
+    settings.check_budget(steps=steps, minutes=minutes)
+    own = _settings(run, student, labels, more)
+    teacher, card = trained_classifier(run)
+    console, place = Console(quiet=quiet), RunFolder(out)
+    place.check(resume=resume)
+    asked = {"method": "distilled", "data": str(data), "steps": steps, "minutes": minutes}
+    asked |= {"seed": seed or 0, "precision": precision, "scale": None}
+    asked |= {"size": card["pixels"]["size"], "arguments": own._asdict()}
+    same_settings(place, asked)
+    known = _known(data, own, seed or 0)
+    job = Distilling(place, asked, device, console, card, teacher, known)
+    sizes = {
+        "teacher": sum(p.numel() for p in teacher.parameters()),
+        "student": pretrained.parameter_count([job.run.method]),
+    }
+    if sizes["student"] > sizes["teacher"]:
+        print(
+            f"selftaught: warning: the student {student} has {sizes['student']:,} parameters, more "
+            f"than the teacher's {sizes['teacher']:,}",
+            file=sys.stderr,
+        )
+    job.complete()
+    result = {"rows": {}, "intervals": {}, "parameters": sizes, "call": asked}
+    result |= _compared(job, data, test)
+    checkpoint.write_atomic(place.path / "distill.json", json.dumps(result, indent=2).encode())
+    console.print(table.distilled(result))
+    return result
+
+
+def _settings(
+    run: str | Path, student: str, labels: str | None, more: Mapping[str, Any]
+) -> Settings:
+    unknown = more.keys() - set(Settings._fields)
+    if unknown:
+        raise UserError(f"distillation has no setting {sorted(unknown)[0]!r}")
+    own = Settings(str(run), student, labels or "", **more)
+    if bool(own.labels) != bool(own.label_weight):
+        raise UserError("labels count by their weight; give --labels and --label-weight together")
+    return own
+
+
+def _known(data: str | Path, own: Settings, seed: int) -> Tensor:
+    """The class of each image that may be used (N,), -1 for all others."""
+    if not own.labels:
+        return torch.full((len(open_images(data)),), -1)
+    train, _, _ = parts(data, None)
+    among = train.chosen.nonzero().squeeze(1)
+    items = among[choose(train.values[among], own.labels, seed)]
+    known = torch.full_like(train.values, -1)
+    known[items] = train.values[items]
+    return known
+
+
+def _compared(job: "Distilling", data: str | Path, test: str | Path | None) -> dict[str, Any]:
+    """The accuracies of teacher and student, where there are labels to compare with."""
+    try:
+        _, held, split = parts(data, test)
+    except UserError:
+        if test is not None:
+            raise
+        return {"test": 0, "split": "no labels to test with"}
+    like = pretrained.Pretrained(job.run.method.encoder, job.pixels, job.card)
+    found = {"student": job.accuracy(held), "teacher": accuracy(job.teacher.network, like, held)}
+    return {
+        "rows": {name: round(score.value, 2) for name, score in found.items()},
+        "intervals": {n: [round(s.low, 2), round(s.high, 2)] for n, s in found.items()},
+        "test": int(held.chosen.sum()),
+        "split": split,
+    }
+
+
+class Distilling(Supervised):
+    """The training of a student."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        call: dict[str, Any],
+        device: str,
+        console: Console,
+        card: dict[str, Any],
+        teacher: Classifier,
+        known: Tensor,
+    ) -> None:
+        self.teacher, self.known = teacher, known
+        super().__init__(folder, call, device, console, card)
+
+    def _build(self) -> Run:
+        own = Settings(**self.call["arguments"])
+        pixels: Pixels = self.pixels
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seeds.derive(self.call["seed"], "weights"))
+            method = Distilled(
+                build(own.student, channels=pixels.channels, size=pixels.size),
+                self.teacher.network,
+                classes=self.teacher.network[2].out_features,  # pyright: ignore
+                labels=self.known,
+                temperature=own.temperature,
+                label_weight=own.label_weight,
+            )
+        run = Run(
+            method=method,
+            views=views_of(pixels, method.encoder, own.smallest_crop),
+            optimizer=torch.optim.AdamW(groups(method, weight_decay=own.weight_decay), lr=own.lr),
+            batch_size=settings.batch_size_for(None, own.batch_size, len(self.images)),
+            epochs=EPOCHS,
+            warmup=own.warmup,
+        )
+        return self._placed(run)
+
+    def _announce(self) -> None:
+        count, student = int((self.known >= 0).sum()), self.call["arguments"]["student"]
+        labels = f"{count:,} labels" if count else "no labels"
+        self._say(f"distilling to {student}: {len(self.images):,} images, {labels}")
+
+    def _origin(self) -> dict[str, Any]:
+        own = self.call["arguments"]
+        return {"recipe": "distilled", "arguments": own, "architecture": own["student"]}

@@ -1,0 +1,153 @@
+"""What the trainings of classifiers share."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from selftaught import checkpoint, pretrained
+from selftaught.commands import settings
+from selftaught.commands.evaluate import Labelled, Score, mean_score
+from selftaught.commands.features import features
+from selftaught.commands.job import Job
+from selftaught.errors import UserError
+from selftaught.health import Verdict, verdict
+from selftaught.method import Method
+from selftaught.methods.classifier import Classifier
+from selftaught.nn.heads import first_layers
+from selftaught.recipes.run import Pixels
+from selftaught.recipes.shared import Look
+from selftaught.runfolder import RunFolder
+from selftaught.views.image import Views
+
+
+class Supervised(Job):
+    """The training of a classifier whose images are seen as those of an encoder's card."""
+
+    probes = 2
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        call: dict[str, Any],
+        device: str,
+        console: Console,
+        card: dict[str, Any],
+    ) -> None:
+        self.card = card
+        super().__init__(folder, call, settings.device_of(device), console)
+
+    def complete(self) -> None:
+        """Train to the end, unless that was done before, and write the encoder."""
+        with checkpoint.lock(self.folder.path):
+            if not self.description.get("finished"):
+                self.train(0, 0.0)
+                card = self.card | self._origin() | {"steps": self.description["steps"]}
+                pretrained.write(self.folder.path, self.run.method.encoder, card)
+                self.description["finished"] = True
+                self.folder.write(self.description)
+
+    def accuracy(self, held: Labelled) -> Score:
+        """Of the classifier as it was saved last, on the test part."""
+        found = checkpoint.latest(self.folder.checkpoints)
+        assert found is not None
+        self.run.method.load_state_dict(found[1]["method"])
+        like = pretrained.Pretrained(self.run.method.encoder, self.pixels, self.card)
+        return accuracy(self.run.method.network, like, held)  # pyright: ignore
+
+    def verdict(self, *newest: dict[str, Any]) -> Verdict:
+        """With labels, features may lie on as few dimensions as there are classes."""
+        unknown = self.description["untrained"] | {"effective_rank": None}
+        kept = [r | {"signals": None} for r in (*self.folder.metrics(), *newest)]
+        return verdict(kept, unknown)
+
+    def _resolve(self, call: dict[str, Any]) -> dict[str, Any]:
+        return call
+
+    def _pixels(self) -> Pixels:
+        return Pixels.read(self.card["pixels"])
+
+    def _origin(self) -> dict[str, Any]:
+        """What the card says besides that of the encoder it began with."""
+        raise NotImplementedError
+
+    def _say(self, what: str) -> None:
+        trained = pretrained.parameter_count([self.run.method]) / 1e6
+        batch = self.run.batch_size
+        self.console.print(
+            f"\n{what}; batch {batch}, {trained:.1f} M trained parameters", highlight=False
+        )
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, like: pretrained.Pretrained, held: Labelled) -> Score:
+    """Of a network's largest scores, on labelled images."""
+    network.eval()
+    scores, index = features(network, like, held.images)
+    keep = held.chosen[index]
+    return mean_score(scores.argmax(1)[keep] == held.values[index][keep])
+
+
+def fresh(card: Mapping[str, Any], pixels: Pixels, seed: int) -> Method:
+    """The method of a card with random weights."""
+    return pretrained.rebuild(card["recipe"], pixels, card["arguments"], seed).method
+
+
+def kept_of(method: Any, layers: int, card: Mapping[str, Any]) -> nn.Sequential | None:
+    """The first layers of a method's projection head; none for 0.
+
+    Raises UserError where there is no such head, or a shorter one.
+    """
+    if not layers:
+        return None
+    head = getattr(method, "projector", None)
+    if not isinstance(head, nn.Sequential):
+        raise UserError(
+            f"{card['recipe']} has no projection head to keep; leave out --from-head-layer"
+        )
+    return first_layers(head, layers)
+
+
+def trained_classifier(run: str | Path) -> tuple[Classifier, dict[str, Any]]:
+    """A classifier that `finetune` trained, and its encoder's card.
+
+    ``run`` is the folder of `finetune`, or that of one of its two runs. Raises UserError where
+    there is none.
+    """
+    root = Path(run).expanduser()
+    place = root / "fine-tuned" if (root / "fine-tuned").is_dir() else root
+    card = pretrained.read_card(place)
+    found = checkpoint.latest(place / "checkpoints")
+    if "finetuned" not in card or found is None:
+        raise UserError(f"{run} is no classifier; give the folder that `finetune --out` made")
+    method = fresh(card, Pixels.read(card["pixels"]), 0)
+    state = found[1]["method"]
+    kept = kept_of(method, card["finetuned"]["arguments"]["from_head_layer"], card)
+    classes = len(state["network.2.weight"])
+    classifier = Classifier(
+        method.encoder, labels=torch.zeros(0, dtype=torch.long), classes=classes, kept=kept
+    )
+    classifier.load_state_dict(state)
+    return classifier.eval(), card
+
+
+def same_settings(place: RunFolder, asked: Mapping[str, Any]) -> None:
+    """Raises UserError where the run was begun with other settings."""
+    if not place.begun():
+        return
+    begun = place.describe()["call"]
+    differ = [k for k in asked if k != "data" and begun.get(k) != asked[k]]
+    if differ:
+        raise UserError(
+            f"{place.path} was begun with other settings ({', '.join(differ)}); resume with the "
+            "same, or give another folder to --out"
+        )
+
+
+def views_of(pixels: Pixels, encoder: Any, smallest_crop: float) -> Views:
+    """One crop of each image, mirrored or not."""
+    look = Look(view_share=1.0, smallest_crop=smallest_crop, jitter=0.0, gray=0.0)
+    return look.views(pixels, encoder, count=1)

@@ -1,0 +1,92 @@
+import json
+
+import numpy as np
+import pytest
+
+import selftaught
+from commands.tiny import call, refused
+from selftaught.cli import main
+
+
+@pytest.fixture(scope="module")
+def teacher(finished, few, tmp_path_factory):
+    out = tmp_path_factory.mktemp("teachers") / "out"
+    words = ("finetune", finished, few, "--out", out, "--steps", 40, "--batch-size", 8)
+    assert main([str(w) for w in (*words, "--labels", "8-per-class", "--json")]) == 0
+    return out
+
+
+def taught(capsys, teacher, few, out, *more, steps=6, student="resnet-nano"):
+    words = ("distill", teacher, few, "--student", student, "--out", out, "--steps", steps)
+    return call(capsys, *words, "--batch-size", 16, *more)
+
+
+def test_teacher_and_student_side_by_side(capsys, teacher, few, tmp_path):
+    out = tmp_path / "out"
+    answer = taught(capsys, teacher, few, out)
+    assert answer.code == 0, answer.err
+    assert "teacher" in answer.out
+    found = json.loads((out / "distill.json").read_text())
+    tuned = json.loads((teacher / "finetune.json").read_text())
+    assert found["rows"]["teacher"] == tuned["rows"]["fine-tuned"]
+    assert found["test"] == 30
+    assert found["parameters"]["student"] > 1e6
+
+
+def test_the_student_comes_to_say_what_the_teacher_says(capsys, teacher, few, tmp_path):
+    taught(capsys, teacher, few, tmp_path / "short", steps=1)
+    taught(capsys, teacher, few, tmp_path / "long", steps=80)
+    short, long = (
+        [json.loads(line) for line in (tmp_path / n / "metrics.jsonl").read_text().splitlines()]
+        for n in ("short", "long")
+    )
+    assert long[-1]["terms"]["teacher"] < short[-1]["terms"]["teacher"]
+
+
+def test_a_student_is_loaded_as_any_encoder(capsys, teacher, few, tmp_path):
+    taught(capsys, teacher, few, tmp_path / "out", student="vit-nano")
+    encoder = selftaught.load(tmp_path / "out")
+    assert encoder.card["architecture"] == "vit-nano"
+    assert encoder(encoder.preprocess(np.zeros((8, 8), np.uint8))).shape == (1, 192)
+
+
+def test_labels_are_not_needed(capsys, teacher, few, tmp_path):
+    with np.load(few) as arrays:
+        np.savez(tmp_path / "x.npz", x=arrays["x"])
+    answer = taught(capsys, teacher, tmp_path / "x.npz", tmp_path / "out", "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["rows"] == {}
+
+
+def test_some_labels_may_be_used(capsys, teacher, few, tmp_path):
+    out = tmp_path / "out"
+    more = ("--labels", "5-per-class", "--label-weight", 0.5)
+    answer = taught(capsys, teacher, few, out, *more)
+    assert answer.code == 0, answer.err
+    assert "15 labels" in answer.out
+    terms = json.loads((out / "metrics.jsonl").read_text().splitlines()[0])["terms"]
+    assert set(terms) == {"teacher", "labels"}
+    answer = taught(capsys, teacher, few, tmp_path / "no", "--labels", "5-per-class")
+    refused(answer, "--labels and --label-weight together")
+
+
+def test_a_larger_student_is_warned_of(capsys, teacher, few, tmp_path):
+    answer = taught(capsys, teacher, few, tmp_path / "out", student="resnet18", steps=1)
+    assert answer.code == 0
+    assert "warning: the student resnet18 has" in answer.err
+    assert answer.err.count("\n") == 1
+
+
+def test_it_goes_on_with_the_same_settings_only(capsys, teacher, few, tmp_path):
+    out = tmp_path / "out"
+    one = taught(capsys, teacher, few, out, "--json")
+    refused(taught(capsys, teacher, few, out, "--json"), "--resume")
+    assert taught(capsys, teacher, few, out, "--json", "--resume").out == one.out
+    refused(taught(capsys, teacher, few, out, "--resume", "--lr", 1), "other settings")
+
+
+def test_bad_input(capsys, teacher, finished, few, tmp_path):
+    refused(taught(capsys, finished, few, tmp_path / "a"), "is no classifier")
+    refused(taught(capsys, tmp_path / "no", few, tmp_path / "a"), "there is no run")
+    refused(taught(capsys, teacher, few, tmp_path / "b", student="resnt18"), "did you mean")
+    refused(taught(capsys, teacher, few, tmp_path / "c", "--temperature", 0), "--temperature above")
