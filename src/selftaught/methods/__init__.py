@@ -1,6 +1,7 @@
 """The methods, one paper a file."""
 
 from selftaught.methods.amdim import AMDIM
+from selftaught.methods.autoencoder import Autoencoder
 from selftaught.methods.barlow_twins import BarlowTwins
 from selftaught.methods.byol import BYOL
 from selftaught.methods.cpc import CPC
@@ -37,6 +38,7 @@ __all__ = [
     "NNCLR",
     "PIRL",
     "WMSE",
+    "Autoencoder",
     "BarlowTwins",
     "DINOv2",
     "Data2Vec",
