@@ -48,6 +48,7 @@ SMALL = {
     "amdim": {"width": 8, "dim": 16, "blocks": 2},
     "exemplar": {},
     "autoencoder": {"dim": 8, "width": 8},
+    "denoising_autoencoder": {"width": 8},
 }
 
 

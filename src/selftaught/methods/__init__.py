@@ -8,6 +8,7 @@ from selftaught.methods.cpc import CPC
 from selftaught.methods.data2vec import Data2Vec
 from selftaught.methods.deepcluster import DeepCluster
 from selftaught.methods.deepcluster_v2 import DeepClusterV2
+from selftaught.methods.denoising_autoencoder import DenoisingAutoencoder
 from selftaught.methods.dino import DINO
 from selftaught.methods.dinov2 import DINOv2
 from selftaught.methods.exemplar import Exemplar
@@ -44,6 +45,7 @@ __all__ = [
     "Data2Vec",
     "DeepCluster",
     "DeepClusterV2",
+    "DenoisingAutoencoder",
     "Exemplar",
     "InstDisc",
     "LeJEPA",

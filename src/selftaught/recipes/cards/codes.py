@@ -33,4 +33,35 @@ image -> encoder -> feature -> linear -> code -> decoder -> image
             "smallest_crop": 1.0,
         },
     ),
+    "denoising_autoencoder": Card(
+        function="selftaught.recipes.codes:denoising_autoencoder",
+        family=FAMILY,
+        modality="images",
+        paper="Vincent et al., Extracting and Composing Robust Features with Denoising "
+        "Autoencoders",
+        year=2008,
+        url="https://doi.org/10.1145/1390156.1390294",
+        measured="not measured yet",
+        idea=(
+            "A part of the image is destroyed, and the whole image has to be made again. Copying "
+            "does not help, so the features have to know which images there are."
+        ),
+        diagram="""\
+image -> masked, noisy or with salt and pepper -> encoder -> feature -> decoder -> image
+  |                                                                                  |
+  +------------------------------------ equal to? -----------------------------------+""",
+        needs="any encoder; any batch",
+        choose="instead of a plain autoencoder where the features matter more than the compression",
+        published={
+            "encoder": "resnet-nano",
+            "epochs": 100,  # ours: the paper chooses them by the error of a classifier
+            "batch_size": 20,  # ours
+            "optimizer": "sgd",
+            "lr": 0.01,  # ours, as the epochs
+            "weight_decay": 0.0,
+            "warmup": 0.0,
+            "ratio": 0.25,
+            "smallest_crop": 1.0,
+        },
+    ),
 }
