@@ -49,6 +49,8 @@ SMALL = {
     "exemplar": {},
     "autoencoder": {"dim": 8, "width": 8},
     "denoising_autoencoder": {"width": 8},
+    "vae": {"dim": 8, "width": 8},
+    "vqvae": {"codes": 16, "dim": 8, "width": 8},
 }
 
 

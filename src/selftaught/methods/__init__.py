@@ -25,7 +25,9 @@ from selftaught.methods.simclr import SimCLR
 from selftaught.methods.simclr_v2 import SimCLRV2
 from selftaught.methods.simsiam import SimSiam
 from selftaught.methods.swav import SwAV
+from selftaught.methods.vae import VAE
 from selftaught.methods.vicreg import VICReg
+from selftaught.methods.vqvae import VQVAE
 from selftaught.methods.wmse import WMSE
 
 __all__ = [
@@ -38,6 +40,8 @@ __all__ = [
     "MAE",
     "NNCLR",
     "PIRL",
+    "VAE",
+    "VQVAE",
     "WMSE",
     "Autoencoder",
     "BarlowTwins",

@@ -64,4 +64,68 @@ image -> masked, noisy or with salt and pepper -> encoder -> feature -> decoder 
             "smallest_crop": 1.0,
         },
     ),
+    "vae": Card(
+        function="selftaught.recipes.codes:vae",
+        family=FAMILY,
+        modality="images",
+        paper="Kingma & Welling, Auto-Encoding Variational Bayes",
+        year=2013,
+        url="https://arxiv.org/abs/1312.6114",
+        measured="not measured yet",
+        idea=(
+            "The encoder says where an image's code lies and how exactly, and all codes together "
+            "have to look like a standard normal distribution. So new images can be drawn, and "
+            "between two codes lie images, too."
+        ),
+        diagram="""\
+image -> encoder -> feature -> linear -> mean, variance -> a random code -> decoder -> image
+                                         stays near N(0, I)
+         exported: the feature; the mean is one linear map further""",
+        needs="any encoder; any batch",
+        choose="where images are to be drawn or mixed, or where a likelihood is asked for",
+        published={
+            "encoder": "resnet-nano",
+            "epochs": 2000,
+            "batch_size": 100,
+            "lr": 1e-3,  # ours: the paper's Adagrad has one of 0.01, 0.02 or 0.1
+            "weight_decay": 0.0,
+            "warmup": 0.0,
+            "dim": 20,
+            "variance": 1.0,
+            "smallest_crop": 1.0,
+        },
+    ),
+    "vqvae": Card(
+        function="selftaught.recipes.codes:vqvae",
+        family=FAMILY,
+        modality="images",
+        paper="van den Oord et al., Neural Discrete Representation Learning",
+        year=2017,
+        url="https://arxiv.org/abs/1711.00937",
+        measured="not measured yet",
+        idea=(
+            "Each place of the image is told by one word of a small vocabulary that is learned "
+            "with it, and the decoder makes the image of the words. So images become sentences, "
+            "which other methods can predict."
+        ),
+        diagram="""\
+image -> encoder -> a vector a place -> the nearest of 512 words -> decoder -> image
+         exported: the mean of the map that the vectors are made of""",
+        needs="an encoder with a map of places; any batch",
+        choose="where discrete tokens of images are needed, as for beit",
+        published={
+            "encoder": "resnet-nano",
+            "epochs": 640,
+            "batch_size": 128,
+            "lr": 2e-4,
+            "weight_decay": 0.0,
+            "warmup": 0.0,
+            "stride": 4,
+            "codes": 512,
+            "dim": 64,
+            "decay": 0.0,
+            "restart": 0.0,
+            "smallest_crop": 1.0,
+        },
+    ),
 }
