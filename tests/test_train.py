@@ -56,6 +56,23 @@ def test_yields_every_step_with_its_terms():
     assert method.calls == 5
 
 
+def test_what_is_watched_is_yielded_and_not_minimised():
+    class Watcher(Line):
+        def forward(self, batch):
+            terms = super().forward(batch)
+            self.watched = {"slope": self.encoder.weight.sum() * 1e6}
+            return terms
+
+    plain, watcher = Line(), Watcher()
+    for step in fit(plain, forever(), adam(plain), steps=3):
+        assert step.watched == {}
+    for step in fit(watcher, forever(), adam(watcher), steps=3):
+        before = step.watched["slope"]
+    assert list(step.watched) == ["slope"]
+    assert not before.requires_grad
+    assert torch.equal(plain.encoder.weight, watcher.encoder.weight)
+
+
 def test_minimises_the_sum_of_the_terms():
     method = Line()
     *_, last = fit(method, forever(), adam(method), steps=200)

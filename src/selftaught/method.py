@@ -1,7 +1,8 @@
 """What a method is, and what it is given."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ class Method(nn.Module):
 
     encoder: Any  #: what is exported: a module with `dim`, the width of its features
     progress: float = 0.0  #: share of the run that is done, in [0, 1); written by the trainer
+    #: scalars of the last ``forward`` that are logged beside the terms and not minimised
+    watched: Mapping[str, Tensor] = MappingProxyType({})
 
     def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
         """The terms of the objective on one batch, by name."""

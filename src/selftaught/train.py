@@ -21,6 +21,7 @@ class Step(NamedTuple):
 
     number: int  # steps done, counted from 1
     terms: dict[str, Tensor]  # each a detached scalar; read them where they are logged
+    watched: dict[str, Tensor]  # the method's other scalars, likewise
     lr: float  # of the first parameter group
     samples: int
     seconds: float  # the whole step
@@ -95,6 +96,7 @@ def fit(
         yield Step(
             number=number + 1,
             terms={name: term.detach() for name, term in terms.items()},
+            watched={name: value.detach() for name, value in method.watched.items()},
             lr=optimizer.param_groups[0]["lr"],
             samples=len(batch.index) * dist.world_size(),
             seconds=time.perf_counter() - began,

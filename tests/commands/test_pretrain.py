@@ -79,6 +79,18 @@ def test_a_run_leaves_what_is_promised(capsys, tmp_path):
     assert not (run / "skipped.txt").exists()
 
 
+def test_what_a_method_watches_is_logged_beside_its_terms(capsys, tmp_path):
+    run = tmp_path / "run"
+    answer = train(capsys, "vqvae", "digits", run)
+    assert answer.code == 0
+    for record in metrics(run):
+        assert list(record["terms"]) == ["reconstruction", "commitment"]
+        assert list(record["watched"]) == ["perplexity"]
+        assert 1 <= record["watched"]["perplexity"] <= 16
+    last = metrics(run)[-1]["watched"]["perplexity"]
+    assert f"perplexity {last:.4f}" in answer.out + answer.err
+
+
 def test_run_json_holds_the_resolved_call_the_data_and_the_environment(finished, data):
     found = described(finished)
     arguments = found["call"]["arguments"]

@@ -47,6 +47,10 @@ SMALL = {
     "cpc": {"width": 16, "depth": 2},
     "amdim": {"width": 8, "dim": 16, "blocks": 2},
     "exemplar": {},
+    "autoencoder": {"dim": 8, "width": 8},
+    "denoising_autoencoder": {"width": 8},
+    "vae": {"dim": 8, "width": 8},
+    "vqvae": {"codes": 16, "dim": 8, "width": 8},
 }
 
 

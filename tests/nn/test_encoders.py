@@ -9,6 +9,7 @@ from selftaught.nn.encoders import (
     Conv3x3,
     build,
     fuse_attention,
+    map_side,
     patch_for,
     sine_position,
     stages,
@@ -240,3 +241,36 @@ def test_the_stages_are_the_encoder_from_input_to_output(name):
     learned = {id(p) for p in encoder.parameters() if p.requires_grad}
     assert learned == {id(p) for p in inside}
     assert len(parts) >= 5
+
+
+@pytest.mark.parametrize(("stride", "sides"), [(1, 28), (2, 14), (4, 7), (8, 4), (None, 4)])
+def test_a_smaller_stride_halves_less_often_and_keeps_the_width(stride, sides):
+    encoder = build("resnet-nano", channels=1, size=28, stride=stride)
+    assert encoder.dim == 256
+    assert encoder.maps(torch.rand(2, 1, 28, 28)).shape == (2, 256, sides, sides)
+    assert [tuple(block.conv1.stride) for block in encoder.blocks] == [
+        (2, 2) if 2**i < (stride or 8) else (1, 1) for i in range(3)
+    ]
+
+
+@pytest.mark.parametrize("stride", [0, 3, 16, -2])
+def test_a_stride_that_blocks_cannot_make_is_one_line(stride):
+    with pytest.raises(UserError, match="--stride with one of 1, 2, 4, 8"):
+        build("resnet-nano", channels=1, size=28, stride=stride)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "side"),
+    [("resnet-nano", 28, 4), ("resnet-nano", 30, 4), ("vit-nano", 28, 7), ("resnet18", 32, 4)],
+)
+def test_the_side_of_a_map_is_measured_without_a_trace(name, size, side):
+    encoder = build(name, channels=3, size=size).train()
+    before = {n: x.clone() for n, x in encoder.state_dict().items()}
+    assert map_side(encoder, 3, size) == side
+    assert encoder.training
+    assert all(torch.equal(x, before[n]) for n, x in encoder.state_dict().items())
+
+
+def test_an_encoder_without_maps_is_one_line():
+    with pytest.raises(UserError, match="no features of places"):
+        map_side(build("vgg16_bn", channels=3, size=32), 3, 32)

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from references import codes
 from references.contrastive import numerical_gradient
 from references.masked import mae_loss
-from selftaught.objectives.reconstruction import patch_regression
+from selftaught.objectives.reconstruction import patch_regression, squared_error
 
 
 def case():
@@ -37,3 +38,19 @@ def test_gradient_equals_the_reference():
 def test_a_flat_patch_gives_no_nan():
     flat = torch.full((1, 2, 4), 0.5)
     assert torch.isfinite(patch_regression(torch.zeros(1, 2, 4), flat, normalize=True))
+
+
+def test_squared_error_equals_the_reference():
+    g = torch.Generator().manual_seed(3)
+    y, x = torch.randn(2, 3, 1, 4, 4, generator=g, dtype=torch.float64)
+    assert squared_error(y, x).item() == pytest.approx(
+        codes.squared_error(y.numpy(), x.numpy()), rel=1e-9
+    )
+    assert torch.autograd.gradcheck(squared_error, (y.requires_grad_(), x))
+
+
+def test_squared_error_is_taken_in_single_precision():
+    y, x = torch.rand(2, 3, 100).bfloat16()
+    found = squared_error(y, x)
+    assert found.dtype == torch.float32
+    assert found == (y.float() - x.float()).square().mean()

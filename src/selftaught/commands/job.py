@@ -369,5 +369,7 @@ class Log:
             "terms": {name: term.item() for name, term in step.terms.items()},
             "batch_size": self.batch_size,
         }
+        if step.watched:
+            record["watched"] = {name: value.item() for name, value in step.watched.items()}
         self.__init__(self.batch_size)
         return record if signals is None else record | {"signals": signals}

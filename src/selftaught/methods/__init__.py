@@ -1,12 +1,14 @@
 """The methods, one paper a file."""
 
 from selftaught.methods.amdim import AMDIM
+from selftaught.methods.autoencoder import Autoencoder
 from selftaught.methods.barlow_twins import BarlowTwins
 from selftaught.methods.byol import BYOL
 from selftaught.methods.cpc import CPC
 from selftaught.methods.data2vec import Data2Vec
 from selftaught.methods.deepcluster import DeepCluster
 from selftaught.methods.deepcluster_v2 import DeepClusterV2
+from selftaught.methods.denoising_autoencoder import DenoisingAutoencoder
 from selftaught.methods.dino import DINO
 from selftaught.methods.dinov2 import DINOv2
 from selftaught.methods.exemplar import Exemplar
@@ -23,7 +25,9 @@ from selftaught.methods.simclr import SimCLR
 from selftaught.methods.simclr_v2 import SimCLRV2
 from selftaught.methods.simsiam import SimSiam
 from selftaught.methods.swav import SwAV
+from selftaught.methods.vae import VAE
 from selftaught.methods.vicreg import VICReg
+from selftaught.methods.vqvae import VQVAE
 from selftaught.methods.wmse import WMSE
 
 __all__ = [
@@ -36,12 +40,16 @@ __all__ = [
     "MAE",
     "NNCLR",
     "PIRL",
+    "VAE",
+    "VQVAE",
     "WMSE",
+    "Autoencoder",
     "BarlowTwins",
     "DINOv2",
     "Data2Vec",
     "DeepCluster",
     "DeepClusterV2",
+    "DenoisingAutoencoder",
     "Exemplar",
     "InstDisc",
     "LeJEPA",

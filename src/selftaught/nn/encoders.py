@@ -95,20 +95,32 @@ class ResNetNano(Encoder):
     """A residual net for images of 8 to 64 pixels: a 3x3 stem at full size, then blocks that halve.
 
     Wide where the image is small, so that most of its arithmetic is in matrices large enough for a
-    processor's matrix unit.
+    processor's matrix unit. With a ``stride`` of 1, 2 or 4 only the first blocks halve; None lets
+    all of them. Raises UserError for a stride that they cannot make.
     """
 
     any_size = True
 
     def __init__(
-        self, *, channels: int, stem: int = 32, widths: tuple[int, ...] = (64, 128, 256)
+        self,
+        *,
+        channels: int,
+        stem: int = 32,
+        widths: tuple[int, ...] = (64, 128, 256),
+        stride: int | None = None,
     ) -> None:
         super().__init__()
+        if stride is None:
+            stride = 2 ** len(widths)
+        strides = [2 if 2**i < stride else 1 for i in range(len(widths))]
+        if math.prod(strides) != stride:
+            fits = ", ".join(str(2**i) for i in range(len(widths) + 1))
+            raise UserError(f"a stride of {stride}; use --stride with one of {fits}")
         self.stem = Conv3x3(channels, stem)
         self.norm = nn.BatchNorm2d(stem)
         dims = (stem, *widths)
         self.blocks = nn.Sequential(
-            *(ResidualBlock(a, b, stride=2) for a, b in zip(dims, widths, strict=False))
+            *(ResidualBlock(a, b, s) for a, b, s in zip(dims, widths, strides, strict=False))
         )
         self.dim = dims[-1]
 
@@ -117,7 +129,7 @@ class ResNetNano(Encoder):
         return self.maps(x).mean(dim=(2, 3))
 
     def maps(self, x: Tensor) -> Tensor:
-        """Features of places (B, dim, H, W), where each block halves the side, rounding up."""
+        """Features of places (B, dim, H, W), where each halving of the side is rounded up."""
         return self.blocks(F.relu(self.norm(self.stem(x)), inplace=True))
 
 
@@ -298,14 +310,17 @@ def fuse_attention(module: nn.Module) -> None:
             part.fused_attn = True  # pyright: ignore
 
 
-def build(name: str, *, channels: int, size: int, patch: int | None = None) -> Encoder:
+def build(
+    name: str, *, channels: int, size: int, patch: int | None = None, stride: int | None = None
+) -> Encoder:
     """The encoder of that name for square images of ``size`` pixels.
 
-    Raises UserError for an unknown name, naming the nearest, and for a patch that does not tile
-    the image.
+    ``patch`` is for vision transformers, ``stride`` for resnet-nano: pixels a side of one place of
+    the map. Raises UserError for an unknown name, naming the nearest, for a patch that does not
+    tile the image and for a stride that resnet-nano cannot have.
     """
     if name == "resnet-nano":
-        return ResNetNano(channels=channels)
+        return ResNetNano(channels=channels, stride=stride)
     if name == "amdim-nano":
         from selftaught.nn.scales import AmdimNano
 
@@ -338,6 +353,18 @@ def build(name: str, *, channels: int, size: int, patch: int | None = None) -> E
         small_stem(net, channels)
     plain = isinstance(net, VisionTransformer) and isinstance(net.pos_embed, nn.Parameter)
     return ViT(net) if plain else Convolutional(net)
+
+
+@torch.no_grad()
+def map_side(encoder: Encoder, channels: int, size: int) -> int:
+    """Places a side of the encoder's map of an image of ``size`` pixels.
+
+    Raises UserError for an encoder without maps.
+    """
+    mode = encoder.training
+    found = encoder.eval().maps(torch.zeros(1, channels, size, size)).shape
+    encoder.train(mode)
+    return found[-1]
 
 
 def patch_for(size: int) -> int:

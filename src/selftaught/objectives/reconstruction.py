@@ -1,10 +1,18 @@
-"""Predict what was hidden."""
+"""Make an image again, or what was hidden of it."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from selftaught.precision import float32
+
+
+@float32
+def squared_error(
+    prediction: Float[Tensor, "*n"], target: Float[Tensor, "*n"]
+) -> Float[Tensor, ""]:
+    """The squared error, the mean over all numbers."""
+    return F.mse_loss(prediction, target)
 
 
 @float32

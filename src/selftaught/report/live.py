@@ -44,7 +44,8 @@ def describe(record: dict[str, Any], signals: dict[str, Any] | None, steps: int)
     """A record as one line."""
     speed = record["samples_per_second"]
     left = (steps - record["step"]) * record["batch_size"] / speed
-    terms = "  ".join(f"{name} {value:.4f}" for name, value in record["terms"].items())
+    numbers = record["terms"] | record.get("watched", {})
+    terms = "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
     line = (
         f"step {record['step']}/{steps}  {clock(left)} left  {speed:.0f} samples/s  "
         f"waiting {100 * record['waiting']:.0f}%  {terms}  lr {record['lr']:.2e}"
