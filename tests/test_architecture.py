@@ -24,7 +24,13 @@ ALLOWED = {
     "methods": {"method", "dist", "errors", "objectives", "nn", "methods"},
     "recipes": BASE | PARTS | {"methods", "optim", "recipes"},
 }
-TOP = {"commands", "report", "pretrained", "runfolder"}  # may import everything but the cli
+TOP = {
+    "commands",
+    "report",
+    "pretrained",
+    "initial",
+    "runfolder",
+}  # may import everything but the cli
 HEAVY = {"torch", "torchvision", "timm", "numpy", "sklearn", "scipy", "matplotlib", "pyarrow"}
 
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -444,6 +444,8 @@ class _Common:
     """Of the forward passes; auto is bfloat16 where the hardware has it."""
     scale: Literal["auto", "paper", "small"] = "auto"
     """Whose settings stand in for those not given: the paper's, or those for small data."""
+    init: str | None = None
+    """What the encoder begins with: a run, a .safetensors file or timm:NAME; random without it."""
     resume: bool = False
     """Go on with the run in --out, bit for bit, with the settings it began with."""
     evaluate: Literal["auto", "off"] = "auto"

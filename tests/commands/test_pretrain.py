@@ -682,3 +682,31 @@ def test_bad_epochs(capsys, data, tmp_path, epochs):
     words = training("simclr", data, tmp_path / "run", "--epochs", epochs)
     del words[words.index("--steps") : words.index("--steps") + 2]
     refused(call(capsys, *words), "epochs")
+
+
+# Weights to begin with
+
+
+def test_a_run_begins_with_the_encoder_of_another(capsys, data, finished, tmp_path):
+    out = tmp_path / "run"
+    answer = train(capsys, "byol", data, out, "--init", finished, "--lr", 1e-12, steps=1)
+    assert answer.code == 0, answer.err
+    assert f"begins with {finished}" in answer.out
+    learned = load_file(finished / "encoder.safetensors")
+    state = load_file(out / "encoder.safetensors")
+    assert all(torch.allclose(state[k], v, atol=1e-6) for k, v in learned.items() if v.ndim > 1)
+    assert described(out)["call"]["init"] == str(finished)
+
+
+def test_what_a_run_began_with_may_be_gone_when_it_goes_on(capsys, data, finished, tmp_path):
+    begin, out = tmp_path / "begin", tmp_path / "run"
+    shutil.copytree(finished, begin)
+    train(capsys, "byol", data, out, "--init", begin)
+    shutil.rmtree(begin)
+    assert train(capsys, "byol", data, out, "--init", begin, "--resume").code == 0
+
+
+def test_weights_of_another_encoder_are_refused(capsys, data, finished, tmp_path):
+    answer = train(capsys, "mae", data, tmp_path / "run", "--init", finished)
+    refused(answer, "does not fit the encoder", "--init")
+    refused(train(capsys, "byol", data, tmp_path / "r", "--init", "nowhere"), "no weights at")

@@ -19,6 +19,7 @@ from selftaught.data.batches import batches, plain
 from selftaught.data.images import Images, Skipped, open_images
 from selftaught.errors import Stopped, UserError
 from selftaught.health import Verdict, verdict
+from selftaught.initial import initialise
 from selftaught.method import ViewBatch
 from selftaught.nn.encoders import ViT, fuse_attention
 from selftaught.optim import warmup_cosine
@@ -85,7 +86,12 @@ class Job:
 
     def _build(self) -> Run:
         name, own, seed = self.call["method"], self.call["arguments"], self.call["seed"]
-        return self._placed(pretrained.rebuild(name, self.pixels, own, seed))
+        run = pretrained.rebuild(name, self.pixels, own, seed)
+        saved = self.folder.checkpoints
+        if self.call.get("init") and not (saved.is_dir() and any(saved.iterdir())):
+            said = initialise(run.method, self.call["init"])
+            self.console.print(said, highlight=False)
+        return self._placed(run)
 
     def _placed(self, run: Run) -> Run:
         run.method.to(device=self.device, memory_format=torch.channels_last)  # pyright: ignore

@@ -31,6 +31,7 @@ def pretrain(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
     scale: Literal["auto", "paper", "small"] = "auto",
+    init: str | Path | None = None,
     resume: bool = False,
     evaluate: Literal["auto", "off"] = "auto",
     draw_every: float = 5.0,
@@ -42,7 +43,8 @@ def pretrain(
     ``method`` is a recipe's name or ``package.module:function``; ``parameters`` are the recipe's
     own. ``scale`` says whose settings stand in for those that are not given: the paper's, or those
     measured on small data. The budget is ``epochs`` (a parameter of every recipe), ``steps`` or
-    ``minutes``. ``resume`` goes on where the run in ``out`` was stopped, bit for bit, with the
+    ``minutes``. ``init`` is what the encoder begins with: a run, a ``.safetensors`` file or
+    ``timm:NAME``. ``resume`` goes on where the run in ``out`` was stopped, bit for bit, with the
     settings it began with; it begins the run where there is none. Methods that make images draw
     some into ``pictures`` every ``draw_every`` minutes and at the end, never where it is 0.
 
@@ -60,6 +62,7 @@ def pretrain(
         "seed": seed,
         "precision": None if precision == "auto" else precision,
         "scale": None if scale == "auto" else scale,
+        "init": None if init is None else str(init),
         "arguments": parameters,
     }
     settings.check_budget(steps=steps, minutes=minutes, epochs=parameters.get("epochs"))
