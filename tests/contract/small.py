@@ -47,6 +47,7 @@ SMALL = {
     "cpc": {"width": 16, "depth": 2},
     "amdim": {"width": 8, "dim": 16, "blocks": 2},
     "exemplar": {},
+    "rotation": {},
 }
 
 
