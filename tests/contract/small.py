@@ -48,6 +48,7 @@ SMALL = {
     "amdim": {"width": 8, "dim": 16, "blocks": 2},
     "exemplar": {},
     "rotation": {},
+    "jigsaw": {"permutations": 6, "width": 16, "hidden": 32},
 }
 
 

@@ -13,6 +13,7 @@ from selftaught.methods.exemplar import Exemplar
 from selftaught.methods.ibot import IBOT
 from selftaught.methods.ijepa import IJEPA
 from selftaught.methods.instdisc import InstDisc
+from selftaught.methods.jigsaw import Jigsaw
 from selftaught.methods.lejepa import LeJEPA
 from selftaught.methods.mae import MAE
 from selftaught.methods.moco import MoCo
@@ -45,6 +46,7 @@ __all__ = [
     "DeepClusterV2",
     "Exemplar",
     "InstDisc",
+    "Jigsaw",
     "LeJEPA",
     "MoCo",
     "MoCoV3",

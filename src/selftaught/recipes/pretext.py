@@ -1,11 +1,21 @@
 """Recipes that do something to an image and ask what it was."""
 
+from typing import Any
+
+from selftaught.errors import UserError
+from selftaught.methods.jigsaw import Jigsaw
 from selftaught.methods.rotation import Rotation
-from selftaught.nn.encoders import build
+from selftaught.nn.encoders import Encoder, build
 from selftaught.recipes.run import Pixels, Run
 from selftaught.recipes.shared import Training, side
-from selftaught.views.image import Crop, View
+from selftaught.views.aberration import ShiftChannels
+from selftaught.views.image import Crop, Gray, View
+from selftaught.views.jigsaw import SIDE
+from selftaught.views.jigsaw import Jigsaw as Cut
 from selftaught.views.rotate import Turned
+from selftaught.views.tiles import TilesAlone
+
+SMALLEST = 4  # pixels a side of a tile in which there is something to see
 
 
 def rotation(
@@ -30,3 +40,77 @@ def rotation(
     net = build(encoder, channels=data.channels, size=data.size)
     view = View(Crop(side(data, net, view_share), scale=(smallest_crop, 1.0)))
     return training.run(Rotation(net), Turned(view, data.mean, data.std))
+
+
+def jigsaw(
+    data: Pixels,
+    *,
+    encoder: str = "resnet-nano",
+    permutations: int = 64,
+    tile: int = 0,
+    width: int = 128,
+    hidden: int = 512,
+    smallest_crop: float = 0.77,
+    gray: float = 0.3,
+    channel_shift: float = 0.03,
+    training: Training = Training(),
+) -> Run:
+    """Jigsaw (Noroozi & Favaro 2016, arXiv 1603.09246): in what order do the nine tiles lie?
+
+    Args:
+        data: what the images look like.
+        encoder: resnet-nano, vit-nano or a timm name whose images may be of any size.
+        permutations: orders that are told apart, chosen to be as unlike as possible.
+        tile: side of a tile in pixels; 0 leaves the paper's share of a third as gap.
+        width: of what is said of each tile.
+        hidden: width of the layer that sees all tiles.
+        smallest_crop: the puzzle shows at least this share of the image's area.
+        gray: probability that a puzzle of a colour image is gray.
+        channel_shift: colours of a tile are shifted by up to this share of its side.
+    """
+    net = _for_tiles("jigsaw", encoder, data)
+    cell = data.size // SIDE
+    tile = tile or _tile(net, cell)
+    least = _whole(net, SMALLEST)
+    if not least <= tile < cell or tile % _patch(net):
+        sides = ", ".join(map(str, range(least, cell, _patch(net))))
+        works = f"--tile with {sides}" if sides else f"--size {SIDE * (least + 1)} or more"
+        raise UserError(
+            f"3 x 3 tiles of {max(tile, least)} pixels with gaps between them do not fit images of "
+            f"{data.size}; use {works}"
+        )
+    if channel_shift < 0:
+        raise UserError(f"a shift of {channel_shift}; use --channel-shift with 0 or more")
+    method = Jigsaw(net, permutations=permutations, width=width, hidden=hidden)
+    shift = ShiftChannels(round(channel_shift * tile))
+    scale = (smallest_crop, 1.0)
+    puzzle = Cut(tile, cell, shift, scale=scale, flip=0.0, alike=[Gray(gray)], shuffled=False)
+    return training.run(method, TilesAlone(puzzle, data.mean, data.std))
+
+
+def _for_tiles(name: str, encoder: str, data: Pixels) -> Encoder:
+    """The encoder, which is trained on tiles and used on whole images."""
+    net = build(encoder, channels=data.channels, size=data.size)
+    if not net.any_size:
+        raise UserError(
+            f"{name} shows tiles, for which {encoder} is not made; use --encoder resnet-nano, "
+            "vit-nano or a convolutional network of timm's"
+        )
+    return net
+
+
+def _patch(net: Any) -> int:
+    """What the side of a tile must be a multiple of."""
+    return getattr(net, "patch", 1)
+
+
+def _whole(net: Any, side: int) -> int:
+    """The side of a tile of at least so many pixels."""
+    return -(-side // _patch(net)) * _patch(net)
+
+
+def _tile(net: Any, cell: int) -> int:
+    """The side of a tile that is the paper's share of its cell, or the next that leaves a gap."""
+    patch = _patch(net)
+    tile = round(cell * 64 / 75 / patch) * patch
+    return tile if tile < cell else tile - patch

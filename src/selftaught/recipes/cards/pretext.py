@@ -33,4 +33,41 @@ image -> view -> turned by 0, 90, 180, 270 degrees -> encoder -> linear -> which
             "smallest_crop": 0.08,
         },
     ),
+    "jigsaw": Card(
+        function="selftaught.recipes.pretext:jigsaw",
+        family=FAMILY,
+        modality="images",
+        paper=(
+            "Noroozi & Favaro, Unsupervised Learning of Visual Representations by Solving Jigsaw "
+            "Puzzles"
+        ),
+        year=2016,
+        url="https://arxiv.org/abs/1603.09246",
+        measured="not measured yet",
+        idea=(
+            "An image is cut into nine tiles with gaps between them, which are shuffled in one of "
+            "many known ways, and the network says in which. No tile is seen with another before "
+            "each has been described, so that the parts of things have to be known."
+        ),
+        diagram="""\
+image -> 9 tiles, each normalised -> encoder -> linear, for each alone -> 9 features
+one of the permutations -> the 9 features in that order, joined -> 2 layers -> which it was""",
+        needs="images of 15 pixels or more; an encoder of any size; any batch",
+        choose="where things have parts in fixed places",
+        published={
+            "encoder": "resnet18",
+            "epochs": 70,
+            "batch_size": 256,
+            "optimizer": "sgd",
+            "lr": 0.01,
+            "weight_decay": 5e-4,
+            "warmup": 0.0,
+            "permutations": 1000,
+            "width": 1024,
+            "hidden": 4096,
+            "smallest_crop": 0.77,
+            "gray": 0.3,
+            "channel_shift": 2 / 64,
+        },
+    ),
 }
