@@ -49,6 +49,7 @@ SMALL = {
     "exemplar": {},
     "rotation": {},
     "jigsaw": {"permutations": 6, "width": 16, "hidden": 32},
+    "relative_patch": {"width": 16, "hidden": 32},
 }
 
 

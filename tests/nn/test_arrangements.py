@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from references import pretext
 from references.pretext import hamming, smallest_distance
 from selftaught.errors import UserError
-from selftaught.nn.arrangements import permutations
+from selftaught.nn.arrangements import CONFIGURATIONS, neighbours, permutations
 
 
 @pytest.mark.parametrize(("tiles", "count"), [(3, 2), (3, 3), (4, 2), (4, 3), (4, 4), (4, 12)])
@@ -56,3 +57,21 @@ def test_all_there_are_can_be_had():
 def test_more_than_there_are_are_refused(count):
     with pytest.raises(UserError, match="--permutations 2 to 24"):
         permutations(4, count)
+
+
+@pytest.mark.parametrize(("grid", "count"), [(2, 12), (3, 40), (4, 84)])
+def test_neighbours_are_all_pairs_that_touch_and_their_sides(grid, count):
+    assert CONFIGURATIONS == pretext.CONFIGURATIONS
+    found = set(zip(*(x.tolist() for x in neighbours(grid)), strict=True))
+    assert len(found) == len(neighbours(grid).which) == count
+    for first, second in itertools.product(range(grid**2), repeat=2):
+        (a, b), (c, d) = divmod(first, grid), divmod(second, grid)
+        touch = max(abs(a - c), abs(b - d)) == 1
+        labels = [which for one, other, which in found if (one, other) == (first, second)]
+        assert labels == ([CONFIGURATIONS.index((c - a, d - b))] if touch else [])
+
+
+@pytest.mark.parametrize("grid", [1, 0, -2])
+def test_a_grid_without_neighbours_is_refused(grid):
+    with pytest.raises(UserError, match="--grid with 2 or more"):
+        neighbours(grid)

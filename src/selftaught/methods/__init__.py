@@ -20,6 +20,7 @@ from selftaught.methods.moco import MoCo
 from selftaught.methods.moco_v3 import MoCoV3
 from selftaught.methods.nnclr import NNCLR
 from selftaught.methods.pirl import PIRL
+from selftaught.methods.relative_patch import RelativePatch
 from selftaught.methods.rotation import Rotation
 from selftaught.methods.simclr import SimCLR
 from selftaught.methods.simclr_v2 import SimCLRV2
@@ -50,6 +51,7 @@ __all__ = [
     "LeJEPA",
     "MoCo",
     "MoCoV3",
+    "RelativePatch",
     "Rotation",
     "SimCLR",
     "SimCLRV2",

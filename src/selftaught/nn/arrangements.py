@@ -1,8 +1,9 @@
-"""Ways to arrange parts of an image: orders of tiles."""
+"""Ways to arrange parts of an image: orders of tiles, pairs of neighbours."""
 
 import functools
 import itertools
 import math
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Int
@@ -40,3 +41,34 @@ def permutations(tiles: int, count: int) -> Int[Tensor, "p t"]:
         nearest = nearest.minimum(distance)
         chosen.append(int((nearest * tiles * count + total).argmax()))
     return every[:, chosen].T.long()
+
+
+# Where the second of two neighbours lies, in rows down and columns to the right of the first.
+CONFIGURATIONS = [(d, r) for d in (-1, 0, 1) for r in (-1, 0, 1) if d or r]
+
+
+class Pairs(NamedTuple):
+    """Pairs of places of a grid, numbered row by row."""
+
+    first: Int[Tensor, " p"]
+    second: Int[Tensor, " p"]
+    which: Int[Tensor, " p"]  # of the eight configurations
+
+
+def neighbours(grid: int) -> Pairs:
+    """All pairs of neighbours in a square grid, in both orders.
+
+    Doersch et al. 2015, arXiv 1505.05192, figure 2: a place has up to eight neighbours, numbered
+    row by row. Raises UserError for a grid in which a place has none.
+    """
+    if grid < 2:
+        raise UserError(f"a grid of {grid} has no neighbours; use --grid with 2 or more")
+    side = range(grid)
+    found = [
+        (row * grid + column, (row + d) * grid + column + r, which)
+        for row in side
+        for column in side
+        for which, (d, r) in enumerate(CONFIGURATIONS)
+        if row + d in side and column + r in side
+    ]
+    return Pairs(*torch.tensor(found).unbind(1))

@@ -53,3 +53,51 @@ class ShiftChannels:
         image = torch.arange(n, device=x.device)[:, None, None, None]
         channel = torch.arange(channels, device=x.device)[:, None, None]
         return x[image, channel, down[..., :, None], across[..., None, :]]
+
+
+class KeepParameters(NamedTuple):
+    """What `KeepOneChannel` draws."""
+
+    kept: Tensor  # (n,) long
+
+
+@dataclass(frozen=True)
+class KeepOneChannel:
+    """All channels of a colour image but a random one made zero.
+
+    Doersch et al. 2015, https://arxiv.org/abs/1505.05192, section 3.1, "color dropping". Theirs are
+    filled with noise of a hundredth of the kept one's deviation; here they show nothing.
+    """
+
+    def draw(self, generator: Generator, n: int) -> KeepParameters:
+        """Parameters for n images."""
+        kept = torch.randint(CHANNELS, (n,), generator=generator, device=generator.device)
+        return KeepParameters(kept)
+
+    def apply(self, x: Tensor, parameters: KeepParameters) -> Tensor:
+        """The images x (n, C, H, W) with one channel left."""
+        if x.shape[1] != CHANNELS:
+            return x
+        channel = torch.arange(CHANNELS, device=x.device)
+        kept = parameters.kept.to(x.device)[:, None] == channel  # (n, C)
+        return x * kept[:, :, None, None]
+
+
+@dataclass(frozen=True)
+class Project:
+    """The green-magenta axis taken out of a colour image's colours.
+
+    Doersch et al. 2015, https://arxiv.org/abs/1505.05192, section 3.1, "projection": each colour is
+    multiplied by I - a^T a / (a a^T) with a = (-1, 2, -1).
+    """
+
+    def draw(self, generator: Generator, n: int) -> tuple[()]:
+        """Nothing: all images are changed alike."""
+        return ()
+
+    def apply(self, x: Tensor, parameters: tuple[()]) -> Tensor:
+        """The images x (n, C, H, W) without their component along that axis."""
+        if x.shape[1] != CHANNELS:
+            return x
+        axis = torch.tensor((-1.0, 2.0, -1.0), device=x.device)[:, None, None]
+        return x - (x * axis).sum(1, keepdim=True) * axis / 6

@@ -70,4 +70,39 @@ one of the permutations -> the 9 features in that order, joined -> 2 layers -> w
             "channel_shift": 2 / 64,
         },
     ),
+    "relative_patch": Card(
+        function="selftaught.recipes.pretext:relative_patch",
+        family=FAMILY,
+        modality="images",
+        paper=("Doersch et al., Unsupervised Visual Representation Learning by Context Prediction"),
+        year=2015,
+        url="https://arxiv.org/abs/1505.05192",
+        measured="not measured yet",
+        idea=(
+            "Two patches of an image lie next to each other, and the network says on which of "
+            "eight sides of the first the second is. Gaps and jitter keep it from following lines "
+            "across the border: it has to know what the patches show."
+        ),
+        diagram="""\
+image -> patch -> encoder -> linear, norm --- \\
+         gap                                   joined -> 3 layers -> which of eight sides
+image -> neighbour -> encoder -> linear, norm /""",
+        needs="images of 13 pixels or more; an encoder of any size; any batch",
+        choose="where jigsaw's tiles would be too small",
+        published={
+            "encoder": "resnet18",
+            "epochs": 100,
+            "batch_size": 128,
+            "optimizer": "sgd",
+            "lr": 0.015,
+            "weight_decay": 0.0,
+            "warmup": 0.0,
+            "grid": 2,
+            "gap": 0.5,
+            "jitter": 7 / 96,
+            "width": 4096,
+            "hidden": 4096,
+            "guard": "drop",
+        },
+    ),
 }
