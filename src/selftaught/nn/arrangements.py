@@ -21,9 +21,9 @@ def permutations(tiles: int, count: int) -> Int[Tensor, "p t"]:
     nothing: distances stay the same when tiles are renamed.
 
     Deviation: the next is the one whose nearest is furthest, and only among such the one that is
-    furthest on average; the paper looks at the average alone. On nine tiles that average is the
-    paper's (8.08 of 100, 8.01 of 1000), but the two nearest of 100 differ in 6 places instead of
-    the 2 of the paper's table 4, and those of 1000 in 5.
+    furthest on average; the paper looks at the average alone. On nine tiles both averages are the
+    same (8.08 of 100, 8.01 of 1000), but the two nearest of 100 differ in 6 places instead of 4,
+    and those of 1000 in 5 instead of 2.
 
     Raises UserError for less than two permutations and for more than there are.
     """

@@ -26,8 +26,8 @@ class ShiftParameters(NamedTuple):
 class ShiftChannels:
     """Each channel of a colour image moved by up to ``limit`` pixels, its edge repeated.
 
-    Noroozi & Favaro 2016, https://arxiv.org/abs/1603.09246, section 4.2; theirs are two pixels of a
-    tile of 64, and what comes in is what lay beside the tile.
+    Noroozi & Favaro 2016, https://arxiv.org/abs/1603.09246; theirs are two pixels of a tile of 64,
+    and what comes in is what lay beside the tile.
     """
 
     limit: int

@@ -27,10 +27,10 @@ class Jigsaw(Tiles):
     """Nine tiles of a crop of each image, one from each cell of a grid.
 
     PIRL (Misra & van der Maaten 2019, https://arxiv.org/abs/1912.01991, section 3.2) and Noroozi &
-    Favaro 2016, https://arxiv.org/abs/1603.09246, section 4.2: a crop of 3 x 3 cells of ``cell``
-    pixels, and in each cell a tile of ``tile`` pixels at a random place. Where they are
-    ``shuffled``, all orders are equally likely, as in PIRL's code; otherwise they come row by row.
-    Each tile is flipped and changes its colours, by the steps ``then``, on its own.
+    Favaro 2016, https://arxiv.org/abs/1603.09246: a crop of 3 x 3 cells of ``cell`` pixels, and in
+    each cell a tile of ``tile`` pixels at a random place. Where they are ``shuffled``, all orders
+    are equally likely, as in PIRL's code; otherwise they come row by row. Each tile is flipped and
+    changes its colours, by the steps ``then``, on its own.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ TURNS = 4
 class Turned(Views):
     """One view of each image in its four rotations, by 0, 90, 180 and 270 degrees.
 
-    Gidaris et al. 2018, https://arxiv.org/abs/1803.07728, section 3.1: pixels change places and
+    Gidaris et al. 2018, https://arxiv.org/abs/1803.07728, section 2.2: pixels change places and
     nothing is resampled, so that the rotation leaves no trace but the content's. Anticlockwise.
     """
 

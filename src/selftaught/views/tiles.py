@@ -84,7 +84,7 @@ def cut(x: Tensor, corner: Tensor, side: int) -> Tensor:
 class TilesAlone(Views):
     """The tiles of each image as views, each normalised by itself and not by the data.
 
-    Noroozi & Favaro 2016, https://arxiv.org/abs/1603.09246, section 4.2, and Doersch et al. 2015,
+    Noroozi & Favaro 2016, https://arxiv.org/abs/1603.09246, and Doersch et al. 2015,
     https://arxiv.org/abs/1505.05192, in the authors' train.py: neighbours have much the same mean
     and contrast, which would tell where a tile comes from.
     """
