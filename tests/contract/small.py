@@ -51,6 +51,9 @@ SMALL = {
     "denoising_autoencoder": {"width": 8},
     "vae": {"dim": 8, "width": 8},
     "vqvae": {"codes": 16, "dim": 8, "width": 8},
+    "rotation": {},
+    "jigsaw": {"permutations": 6, "width": 16, "hidden": 32},
+    "relative_patch": {"width": 16, "hidden": 32},
 }
 
 

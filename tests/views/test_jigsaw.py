@@ -69,6 +69,18 @@ def test_tiles_as_large_as_cells_tile_the_crop():
     torch.testing.assert_close(grid.reshape(x.shape), x / 255)
 
 
+def test_tiles_that_are_not_shuffled_come_row_by_row():
+    plain = Jigsaw(TILE, CELL, flip=0.0, shuffled=False)
+    parameters = plain.draw(generator(), N)
+    assert torch.equal(parameters[1].order, torch.arange(TILES).expand(N, -1))
+    x = torch.arange((SIDE * CELL) ** 2).view(1, 1, SIDE * CELL, -1) % 251
+    tiles = plain.apply(x.expand(N, -1, -1, -1).byte(), parameters)
+    for k in range(TILES):
+        down, across = (parameters[1].place[:, k] * (CELL - TILE + 1)).long().unbind(1)
+        corner = x[0, 0][k // SIDE * CELL + down, k % SIDE * CELL + across]
+        torch.testing.assert_close(tiles[:, k, 0, 0, 0] * 255, corner.float())
+
+
 def test_tiles_are_flipped_one_by_one():
     plain, turned = Jigsaw(TILE, CELL, flip=0.0), Jigsaw(TILE, CELL, flip=0.5)
     x, parameters = pixels(N, 3, SIDE * CELL, SIDE * CELL), turned.draw(generator(), N)

@@ -15,12 +15,15 @@ from selftaught.methods.exemplar import Exemplar
 from selftaught.methods.ibot import IBOT
 from selftaught.methods.ijepa import IJEPA
 from selftaught.methods.instdisc import InstDisc
+from selftaught.methods.jigsaw import Jigsaw
 from selftaught.methods.lejepa import LeJEPA
 from selftaught.methods.mae import MAE
 from selftaught.methods.moco import MoCo
 from selftaught.methods.moco_v3 import MoCoV3
 from selftaught.methods.nnclr import NNCLR
 from selftaught.methods.pirl import PIRL
+from selftaught.methods.relative_patch import RelativePatch
+from selftaught.methods.rotation import Rotation
 from selftaught.methods.simclr import SimCLR
 from selftaught.methods.simclr_v2 import SimCLRV2
 from selftaught.methods.simsiam import SimSiam
@@ -52,9 +55,12 @@ __all__ = [
     "DenoisingAutoencoder",
     "Exemplar",
     "InstDisc",
+    "Jigsaw",
     "LeJEPA",
     "MoCo",
     "MoCoV3",
+    "RelativePatch",
+    "Rotation",
     "SimCLR",
     "SimCLRV2",
     "SimSiam",

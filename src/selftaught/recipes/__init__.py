@@ -16,6 +16,7 @@ from selftaught.recipes.cards import (
     latent,
     local,
     masked,
+    pretext,
 )
 
 RECIPES: dict[str, Card] = {
@@ -27,6 +28,7 @@ RECIPES: dict[str, Card] = {
     **information.CARDS,
     **masked.CARDS,
     **codes.CARDS,
+    **pretext.CARDS,
 }
 
 

@@ -1,0 +1,53 @@
+"""Relative patch: tell on which of eight sides of a patch its neighbour lies."""
+
+import torch
+from torch import Tensor, nn
+
+from selftaught.errors import UserError
+from selftaught.method import Method, ViewBatch
+from selftaught.nn.arrangements import CONFIGURATIONS, neighbours
+from selftaught.nn.encoders import Encoder
+from selftaught.nn.heads import mlp
+from selftaught.objectives.pretext import transformation
+
+
+class RelativePatch(Method):
+    """Unsupervised Visual Representation Learning by Context Prediction.
+
+    Doersch, Gupta, Efros 2015, https://arxiv.org/abs/1505.05192, section 3. The views are a square
+    ``grid`` of patches of each image, row by row. Each is encoded by itself; two features are
+    joined and three layers say which of eight configurations the patches are in. As in the authors'
+    train.py all pairs of neighbours of the grid are asked for, in both orders, so that sides count
+    more often than corners. As in the paper batch norm is used, also on each patch's feature: else
+    the features become one. Its statistics are those of all patches of all images, the same for
+    each pair, and can't tell a configuration.
+
+    Deviations: the head sees the encoder's feature, not its map, and its second layer has batch
+    norm, too.
+
+    Raises UserError for a grid without neighbours and for a batch without its patches.
+    """
+
+    def __init__(
+        self, encoder: Encoder, *, grid: int = 2, width: int = 4096, hidden: int = 4096
+    ) -> None:
+        super().__init__()
+        pairs = neighbours(grid)
+        self.first, self.second, self.which = (nn.Buffer(x, persistent=False) for x in pairs)
+        self.encoder = encoder
+        self.each = nn.Sequential(
+            nn.Linear(encoder.dim, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(inplace=True)
+        )
+        self.both = mlp(2 * width, hidden, hidden, len(CONFIGURATIONS))
+        self.patches = grid**2
+
+    def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
+        """``neighbour``, the cross-entropy of the side on which the second patch lies."""
+        if len(batch.views) != self.patches:
+            raise UserError(f"{len(batch.views)} views; give {self.patches} patches of each image")
+        h = self.each(self.encoder(torch.cat(batch.views)))  # (T B, W)
+        h = h.unflatten(0, (self.patches, -1))  # (T, B, W)
+        pairs = torch.cat([h[self.first], h[self.second]], dim=2)  # (P, B, 2 W)
+        scores = self.both(pairs.flatten(0, 1)).unflatten(0, pairs.shape[:2])  # (P, B, 8)
+        which = self.which[:, None].expand(pairs.shape[:2])
+        return {"neighbour": transformation(scores, which)}
