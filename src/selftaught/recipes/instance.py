@@ -12,7 +12,7 @@ from selftaught.methods.simclr import SimCLR
 from selftaught.methods.simclr_v2 import SimCLRV2
 from selftaught.nn.encoders import build
 from selftaught.recipes.run import Pixels, Run
-from selftaught.recipes.shared import SMALLEST, Look, Training, side
+from selftaught.recipes.shared import SMALLEST, Look, Training, for_tiles, side
 from selftaught.views.jigsaw import Jigsaw, WithTiles
 
 
@@ -290,12 +290,7 @@ def pirl(
         tile_share: side of a tile as a share of the image's.
         smallest_jigsaw: the jigsaw shows at least this share of the image's area.
     """
-    net = build(encoder, channels=data.channels, size=data.size)
-    if not net.any_size:
-        raise UserError(
-            f"pirl shows tiles, for which {encoder} is not made; use --encoder resnet-nano, "
-            "vit-nano or a convolutional network of timm's"
-        )
+    net = for_tiles("pirl", encoder, data)
     count = _instances(instances, data)
     method = PIRL(
         net,

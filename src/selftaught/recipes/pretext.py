@@ -7,9 +7,9 @@ from selftaught.errors import UserError
 from selftaught.methods.jigsaw import Jigsaw
 from selftaught.methods.relative_patch import RelativePatch
 from selftaught.methods.rotation import Rotation
-from selftaught.nn.encoders import Encoder, build
+from selftaught.nn.encoders import build
 from selftaught.recipes.run import Pixels, Run
-from selftaught.recipes.shared import Training, side
+from selftaught.recipes.shared import Training, for_tiles, side
 from selftaught.views.aberration import KeepOneChannel, Project, ShiftChannels
 from selftaught.views.image import Crop, Gray, View
 from selftaught.views.jigsaw import SIDE
@@ -71,7 +71,7 @@ def jigsaw(
         gray: probability that a puzzle of a colour image is gray.
         channel_shift: colours of a tile are shifted by up to this share of its side.
     """
-    net = _for_tiles("jigsaw", encoder, data)
+    net = for_tiles("jigsaw", encoder, data)
     cell = data.size // SIDE
     tile = tile or _tile(net, cell)
     least = _whole(net, SMALLEST)
@@ -118,7 +118,7 @@ def relative_patch(
         smallest_crop: the grid lies within at least this share of the image's area.
         guard: against chromatic aberration: drop two colours, project green and magenta out, none.
     """
-    net = _for_tiles("relative_patch", encoder, data)
+    net = for_tiles("relative_patch", encoder, data)
     if gap <= 0 or jitter < 0:
         raise UserError(f"a gap of {gap}, a jitter of {jitter}; use --gap above 0, --jitter from 0")
     method = RelativePatch(net, grid=grid, width=width, hidden=hidden)
@@ -160,17 +160,6 @@ def _works(net: Any, sides: Sequence[int], size: int) -> str:
         return f"--tile {sides[0]}"
     steps = f" in steps of {_patch(net)}" if _patch(net) > 1 else ""
     return f"--tile from {sides[0]} to {sides[-1]}{steps}"
-
-
-def _for_tiles(name: str, encoder: str, data: Pixels) -> Encoder:
-    """The encoder, which is trained on tiles and used on whole images."""
-    net = build(encoder, channels=data.channels, size=data.size)
-    if not net.any_size:
-        raise UserError(
-            f"{name} shows tiles, for which {encoder} is not made; use --encoder resnet-nano, "
-            "vit-nano or a convolutional network of timm's"
-        )
-    return net
 
 
 def _patch(net: Any) -> int:

@@ -9,7 +9,7 @@ import torch
 
 from selftaught.errors import UserError
 from selftaught.method import Method
-from selftaught.nn.encoders import Encoder
+from selftaught.nn.encoders import Encoder, build
 from selftaught.optim import LARS, groups
 from selftaught.recipes.run import Pixels, Run
 from selftaught.views.image import Blur, Crop, Gray, Jitter, Solarize, View, Views
@@ -169,3 +169,17 @@ def side(data: Pixels, encoder: Any, share: float, least: int = 16) -> int:
     wanted = max(round(data.size * share), min(data.size, least))
     patch = getattr(encoder, "patch", 1)
     return max(1, round(wanted / patch)) * patch
+
+
+def for_tiles(method: str, encoder: str, data: Pixels) -> Encoder:
+    """An encoder that is trained on tiles and used on whole images.
+
+    Raises UserError for one that sees images of one side only.
+    """
+    net = build(encoder, channels=data.channels, size=data.size)
+    if not net.any_size:
+        raise UserError(
+            f"{method} shows tiles, for which {encoder} is not made; use --encoder resnet-nano, "
+            "vit-nano or a convolutional network of timm's"
+        )
+    return net
