@@ -44,6 +44,8 @@ SMALL = {
     "deepcluster": {"clusters": 8, "components": 8},
     "deepcluster_v2": {"hidden": 32, "dim": 16, "clusters": 8, "crops": 1},
     "mae": {"dim": 32, "depth": 1, "heads": 2, "patch": 4},
+    "simmim": {"patch": 4},
+    "maskfeat": {"patch": 4},
     "cpc": {"width": 16, "depth": 2},
     "amdim": {"width": 8, "dim": 16, "blocks": 2},
     "exemplar": {},

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from references.contrastive import numerical_gradient
-from references.masked import mae_loss
-from selftaught.objectives.reconstruction import patch_regression
+from references.masked import mae_loss, maskfeat_loss, patchify, simmim_loss
+from selftaught.objectives.reconstruction import masked_distance, masked_error, patch_regression
 
 
 def case():
@@ -37,3 +37,36 @@ def test_gradient_equals_the_reference():
 def test_a_flat_patch_gives_no_nan():
     flat = torch.full((1, 2, 4), 0.5)
     assert torch.isfinite(patch_regression(torch.zeros(1, 2, 4), flat, normalize=True))
+
+
+def masked_case():
+    g = torch.Generator().manual_seed(3)
+    prediction, target = torch.randn(2, 3, 4, 12, generator=g, dtype=torch.float64)
+    hidden = torch.rand(3, 4, generator=g) < 0.5
+    assert hidden.any()
+    assert not hidden.all()
+    return prediction, target, hidden
+
+
+def test_the_distance_equals_the_reference():
+    g = torch.Generator().manual_seed(3)
+    painted, images = torch.randn(2, 2, 3, 6, 6, generator=g, dtype=torch.float64).numpy()
+    hidden = torch.rand(2, 9, generator=g) < 0.5
+    rows = (torch.from_numpy(patchify(x, 2)) for x in (painted, images))
+    expected = simmim_loss(painted, images, hidden.numpy(), 2)
+    assert masked_distance(*rows, hidden).item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_error_equals_the_reference():
+    prediction, target, hidden = masked_case()
+    expected = maskfeat_loss(prediction.numpy(), target.numpy(), hidden.numpy())
+    assert masked_error(prediction, target, hidden).item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("objective", [masked_distance, masked_error])
+def test_gradients_of_masked_objectives(objective):
+    prediction, target, hidden = masked_case()
+    prediction.requires_grad_()
+    assert torch.autograd.gradcheck(lambda p: objective(p, target, hidden), prediction)
+    objective(prediction, target, hidden).backward()
+    assert torch.equal(prediction.grad.ne(0).all(dim=2), hidden)

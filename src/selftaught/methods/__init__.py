@@ -15,12 +15,14 @@ from selftaught.methods.ijepa import IJEPA
 from selftaught.methods.instdisc import InstDisc
 from selftaught.methods.lejepa import LeJEPA
 from selftaught.methods.mae import MAE
+from selftaught.methods.maskfeat import MaskFeat
 from selftaught.methods.moco import MoCo
 from selftaught.methods.moco_v3 import MoCoV3
 from selftaught.methods.nnclr import NNCLR
 from selftaught.methods.pirl import PIRL
 from selftaught.methods.simclr import SimCLR
 from selftaught.methods.simclr_v2 import SimCLRV2
+from selftaught.methods.simmim import SimMIM
 from selftaught.methods.simsiam import SimSiam
 from selftaught.methods.swav import SwAV
 from selftaught.methods.vicreg import VICReg
@@ -45,10 +47,12 @@ __all__ = [
     "Exemplar",
     "InstDisc",
     "LeJEPA",
+    "MaskFeat",
     "MoCo",
     "MoCoV3",
     "SimCLR",
     "SimCLRV2",
+    "SimMIM",
     "SimSiam",
     "SwAV",
     "VICReg",
