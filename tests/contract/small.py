@@ -46,6 +46,7 @@ SMALL = {
     "mae": {"dim": 32, "depth": 1, "heads": 2, "patch": 4},
     "simmim": {"patch": 4},
     "maskfeat": {"patch": 4},
+    "igpt": {"side": 6, "palette": 8, "dim": 32, "depth": 3, "layer": 2},
     "cpc": {"width": 16, "depth": 2},
     "amdim": {"width": 8, "dim": 16, "blocks": 2},
     "exemplar": {},

@@ -11,6 +11,7 @@ from selftaught.methods.dino import DINO
 from selftaught.methods.dinov2 import DINOv2
 from selftaught.methods.exemplar import Exemplar
 from selftaught.methods.ibot import IBOT
+from selftaught.methods.igpt import IGPT
 from selftaught.methods.ijepa import IJEPA
 from selftaught.methods.instdisc import InstDisc
 from selftaught.methods.lejepa import LeJEPA
@@ -34,6 +35,7 @@ __all__ = [
     "CPC",
     "DINO",
     "IBOT",
+    "IGPT",
     "IJEPA",
     "MAE",
     "NNCLR",
