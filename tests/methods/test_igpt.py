@@ -1,10 +1,11 @@
+import dataclasses
 import itertools
 import math
 
 import pytest
 import torch
 
-from contract.small import build, steps, stream, whole
+from contract.small import PIXELS, build, steps, stream, whole
 from references.sequence import token_loss
 from selftaught.errors import UserError
 from selftaught.method import Samples, ViewBatch
@@ -77,6 +78,8 @@ def test_at_first_every_colour_is_as_likely_as_any():
 def test_samples_are_images_in_the_palettes_colours_and_as_likely_as_the_method_says():
     method = igpt(palette=2).eval()
     assert isinstance(method, Samples)
+    with torch.no_grad():
+        method.head.weight.mul_(0.3)  # else nearly all samples are one image
     torch.manual_seed(0)
     x = method.sample(4000)
     assert x.shape == (4000, 1, 4, 4)
@@ -130,6 +133,16 @@ def test_more_colours_than_the_images_have_are_refused_by_the_survey():
     x = x[..., :1, :1].expand(4, 1, 16, 16)
     with pytest.raises(UserError, match="--palette"):
         method.survey([ViewBatch((x,), torch.arange(4))])
+
+
+@pytest.mark.parametrize(("size", "side"), [(8, 8), (28, 10)])
+def test_images_are_small_and_of_few_greys_or_many_colours_by_default(size, side):
+    for channels, colours in ((1, 16), (3, 512)):
+        more = {"size": size, "channels": channels, "mean": (0.5,) * channels}
+        pixels = dataclasses.replace(PIXELS, **more, std=(0.25,) * channels)
+        found = build("igpt", pixels=pixels, side=0, palette=0).method.encoder
+        assert found.side == side
+        assert found.palette.colours.shape == (colours, channels)
 
 
 def test_another_encoder_is_refused():

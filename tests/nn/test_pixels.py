@@ -4,7 +4,7 @@ import torch
 
 from references.sequence import quantised
 from selftaught.errors import UserError
-from selftaught.nn.pixels import Palette, PixelGPT, side_for
+from selftaught.nn.pixels import Palette, PixelGPT
 
 
 def gpt(**more):
@@ -90,14 +90,6 @@ def test_features_are_the_mean_of_the_map_and_each_place_of_it_has_unit_variance
     torch.testing.assert_close(
         maps.var(dim=1, unbiased=False).mean(), torch.tensor(1.0).double(), rtol=0.05, atol=0
     )
-
-
-@pytest.mark.parametrize(
-    ("size", "side"),
-    [(8, 8), (16, 16), (28, 14), (32, 16), (96, 16), (23, 14), (224, 16), (10, 10)],
-)
-def test_the_side_that_is_chosen(size, side):
-    assert side_for(size) == side
 
 
 @pytest.mark.parametrize(

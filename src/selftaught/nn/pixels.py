@@ -128,9 +128,3 @@ class PixelGPT(Encoder):
     def maps(self, x: Tensor) -> Tensor:
         """The features of places as a map (B, dim, side, side)."""
         return self.places(x).transpose(1, 2).unflatten(2, (self.side, self.side))
-
-
-def side_for(size: int) -> int:
-    """A side of 8 to 16 pixels for the small copies, a divisor of the images' if there is one."""
-    fits = [side for side in range(8, 17) if size % side == 0]
-    return max(fits) if fits else min(size, 14)
