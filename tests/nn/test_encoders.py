@@ -44,6 +44,12 @@ def test_patches_equal_the_reference():
     np.testing.assert_array_equal(encoder.patches(x).numpy(), patchify(x.numpy(), 4))
 
 
+def test_images_are_made_of_their_patches_again():
+    encoder = build("vit-nano", channels=3, size=12, patch=4)
+    x = torch.rand(2, 3, 12, 12)
+    assert torch.equal(encoder.images(encoder.patches(x)), x)
+
+
 @pytest.mark.parametrize("name", ["vit-nano", "vit_tiny_patch16_224"])
 def test_tokens_that_are_left_out_are_never_looked_at(name):
     encoder = build(name, channels=1, size=16, patch=4).eval()

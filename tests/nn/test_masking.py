@@ -1,10 +1,20 @@
+import numpy as np
 import pytest
 import torch
 
 from references import masks as reference
+from references.masked import unit_mask
 from selftaught import dist
 from selftaught.errors import UserError
-from selftaught.nn.masking import BLOCKS, RETRIES, MultiBlock, blockwise, random_split, take
+from selftaught.nn.masking import (
+    BLOCKS,
+    RETRIES,
+    MultiBlock,
+    blockwise,
+    random_split,
+    take,
+    unitwise,
+)
 
 
 def test_kept_and_hidden_are_a_partition():
@@ -22,6 +32,18 @@ def test_each_sample_is_split_in_its_own_way_and_by_the_seed():
     b, _ = random_split(2, 64, 0.5, torch.device("cpu"))
     assert torch.equal(a, b)
     assert not torch.equal(a[0], a[1])
+
+
+@pytest.mark.parametrize(
+    ("grid", "unit", "ratio"), [(7, 1, 0.6), (14, 2, 0.6), (6, 3, 0.3), (4, 4, 0.5)]
+)
+def test_units_equal_the_reference(grid, unit, ratio):
+    torch.manual_seed(0)
+    ours = unitwise(5, grid, unit, ratio)
+    torch.manual_seed(0)
+    noise = torch.rand(5, (grid // unit) ** 2).numpy()
+    for i in range(5):
+        np.testing.assert_array_equal(ours[i].numpy(), unit_mask(noise[i], grid, unit, ratio))
 
 
 def test_take():

@@ -4,8 +4,13 @@ import torch
 
 from references import codes
 from references.contrastive import numerical_gradient
-from references.masked import mae_loss
-from selftaught.objectives.reconstruction import patch_regression, squared_error
+from references.masked import mae_loss, maskfeat_loss, patchify, simmim_loss
+from selftaught.objectives.reconstruction import (
+    masked_distance,
+    masked_error,
+    patch_regression,
+    squared_error,
+)
 
 
 def case():
@@ -54,3 +59,36 @@ def test_squared_error_is_taken_in_single_precision():
     found = squared_error(y, x)
     assert found.dtype == torch.float32
     assert found == (y.float() - x.float()).square().mean()
+
+
+def masked_case():
+    g = torch.Generator().manual_seed(3)
+    prediction, target = torch.randn(2, 3, 4, 12, generator=g, dtype=torch.float64)
+    hidden = torch.rand(3, 4, generator=g) < 0.5
+    assert hidden.any()
+    assert not hidden.all()
+    return prediction, target, hidden
+
+
+def test_the_distance_equals_the_reference():
+    g = torch.Generator().manual_seed(3)
+    painted, images = torch.randn(2, 2, 3, 6, 6, generator=g, dtype=torch.float64).numpy()
+    hidden = torch.rand(2, 9, generator=g) < 0.5
+    rows = (torch.from_numpy(patchify(x, 2)) for x in (painted, images))
+    expected = simmim_loss(painted, images, hidden.numpy(), 2)
+    assert masked_distance(*rows, hidden).item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_error_equals_the_reference():
+    prediction, target, hidden = masked_case()
+    expected = maskfeat_loss(prediction.numpy(), target.numpy(), hidden.numpy())
+    assert masked_error(prediction, target, hidden).item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("objective", [masked_distance, masked_error])
+def test_gradients_of_masked_objectives(objective):
+    prediction, target, hidden = masked_case()
+    prediction.requires_grad_()
+    assert torch.autograd.gradcheck(lambda p: objective(p, target, hidden), prediction)
+    objective(prediction, target, hidden).backward()
+    assert torch.equal(prediction.grad.ne(0).all(dim=2), hidden)

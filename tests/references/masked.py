@@ -1,4 +1,4 @@
-"""Slow float64 references of the masked autoencoder, from the paper and its official code."""
+"""Slow float64 references of methods that hide patches, from the papers and their code."""
 
 import math
 
@@ -69,3 +69,110 @@ def sincos_position(dim: int, grid: int) -> Array:
                 values += [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
             rows.append(values)
     return np.array(rows, dtype=np.float64)
+
+
+def unit_mask(noise: Array, grid: int, unit: int, ratio: float) -> Array:
+    """One image's hidden patches, boolean (grid * grid), hidden `unit` x `unit` patches at once.
+
+    `MaskGenerator` of SimMIM's data/data_simmim.py: of the units the first ceil(ratio * count) of a
+    random order, here that of `noise`, one number a unit; each is then repeated over its patches.
+    """
+    side = grid // unit
+    chosen = list(np.argsort(noise))[: math.ceil(side * side * ratio)]
+    mask = np.zeros((grid, grid), dtype=bool)
+    for row in range(grid):
+        for column in range(grid):
+            mask[row, column] = (row // unit) * side + column // unit in chosen
+    return mask.flatten()
+
+
+def simmim_loss(painted: Array, images: Array, mask: Array, patch: int) -> float:
+    """SimMIM, arXiv 2111.09886, equation 1: |y - x| summed over hidden pixels, over their number.
+
+    `painted` and `images` are (B, C, H, W), `mask` (B, L) names hidden patches row by row. Omega,
+    "the number of elements", counts each channel of a pixel, as the division by `in_chans` does in
+    the official code (which adds 1e-5 to the number of pixels; not here).
+    """
+    total, count = 0.0, 0
+    batch, channels, height, width = images.shape
+    for b in range(batch):
+        for i in range(height):
+            for j in range(width):
+                if mask[b, (i // patch) * (width // patch) + j // patch]:
+                    for c in range(channels):
+                        total += abs(painted[b, c, i, j] - images[b, c, i, j])
+                        count += 1
+    return total / count
+
+
+def hog(image: Array, cell: int, bins: int) -> Array:
+    """Histograms (rows, columns, bins) of one channel's (H, W) oriented gradients, cell by cell.
+
+    MaskFeat, arXiv 2112.09133, section 3.2, in the details as `HOGLayerC` of its official code:
+    Sobel kernels, the image mirrored at its border without repeating it; the orientation is that of
+    atan2(gradient along a row, gradient along a column) without a sign, in equal bins from 0; each
+    pixel votes for one bin by its magnitude; each cell's histogram is divided by its L2 norm.
+    """
+    height, width = image.shape
+
+    def at(i: int, j: int) -> float:
+        i, j = abs(i), abs(j)
+        i = 2 * (height - 1) - i if i >= height else i
+        j = 2 * (width - 1) - j if j >= width else j
+        return float(image[i, j])
+
+    found = np.zeros((height // cell, width // cell, bins))
+    for i in range(height):
+        for j in range(width):
+            along_row = sum(w * (at(i + d, j + 1) - at(i + d, j - 1)) for d, w in SMOOTH)
+            along_column = sum(w * (at(i + 1, j + d) - at(i - 1, j + d)) for d, w in SMOOTH)
+            angle = math.atan2(along_row, along_column) % math.pi
+            index = min(int(angle / math.pi * bins), bins - 1)
+            found[i // cell, j // cell, index] += math.hypot(along_row, along_column)
+    for row in found:
+        for histogram in row:
+            norm = math.sqrt(sum(histogram**2))
+            if norm:
+                histogram /= norm
+    return found
+
+
+SMOOTH = ((-1, 1), (0, 2), (1, 1))  # Sobel's smoothing across a difference
+
+
+def hog_targets(images: Array, patch: int, cells: int, bins: int) -> Array:
+    """What MaskFeat predicts of each patch (B, L, D), L row by row, D = C * bins * cells^2.
+
+    Each channel of (B, C, H, W) has histograms of its own; a patch's are those of its `cells` x
+    `cells` cells. In a patch: channel, bin, then the cells row by row.
+    """
+    cell = patch // cells
+    everything = []
+    for image in images:
+        maps = [hog(channel, cell, bins) for channel in image]
+        patches = []
+        for row in range(image.shape[1] // patch):
+            for column in range(image.shape[2] // patch):
+                values = []
+                for found in maps:
+                    for k in range(bins):
+                        for i in range(cells):
+                            for j in range(cells):
+                                values.append(found[row * cells + i, column * cells + j, k])
+                patches.append(values)
+        everything.append(patches)
+    return np.array(everything)
+
+
+def maskfeat_loss(prediction: Array, target: Array, mask: Array) -> float:
+    """MaskFeat, arXiv 2112.09133, section 3.1: the squared distance, over hidden patches only.
+
+    `prediction` and `target` are (B, L, D), `mask` (B, L); the mean over all hidden numbers, as the
+    official code's "multi_mse".
+    """
+    squares = []
+    for p, t, hidden in zip(prediction, target, mask, strict=True):
+        for a, b, is_hidden in zip(p, t, hidden, strict=True):
+            if is_hidden:
+                squares += [(x - y) ** 2 for x, y in zip(a, b, strict=True)]
+    return float(sum(squares) / len(squares))

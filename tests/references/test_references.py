@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 
 from references.contrastive import nt_xent, numerical_gradient
-from references.masked import mae_loss, patchify, sincos_position
+from references.masked import (
+    hog,
+    mae_loss,
+    maskfeat_loss,
+    patchify,
+    simmim_loss,
+    sincos_position,
+    unit_mask,
+)
 from references.optim import adamw_step, lars_step, warmup_cosine
 from references.regression import byol_momentum, cosine_regression, ema
+from references.sequence import token_loss
 from references.spectrum import feature_std, mean_cosine, rankme
 
 
@@ -228,3 +237,34 @@ def test_mean_cosine_equals_its_closed_form():
     u = Z / np.linalg.norm(Z, axis=1, keepdims=True)
     expected = (np.sum(u.sum(axis=0) ** 2) - 30) / (30 * 29)
     assert mean_cosine(Z) == close(expected)
+
+
+def test_hidden_units_of_four_patches():
+    noise = np.array([0.9, 0.1, 0.5, 0.3])
+    mask = unit_mask(noise, grid=4, unit=2, ratio=0.3).reshape(4, 4)
+    expected = np.zeros((4, 4), dtype=bool)
+    expected[:2, 2:] = expected[2:, 2:] = True  # units 1 and 3, since 1.2 of 4 are rounded up
+    np.testing.assert_array_equal(mask, expected)
+
+
+def test_hog_of_ramps_has_one_orientation():
+    row, column = np.meshgrid(np.arange(6.0), np.arange(6.0), indexing="ij")
+    inner = hog(column, 2, 9)[1, 1]  # along a row: 90 degrees, the middle of the fifth bin
+    np.testing.assert_array_equal(inner, np.eye(9)[4])
+    np.testing.assert_array_equal(hog(row, 2, 9)[1, 1], np.eye(9)[0])
+    np.testing.assert_array_equal(hog(row + column, 2, 9)[1, 1], np.eye(9)[2])
+    np.testing.assert_array_equal(hog(0 * row, 2, 9), np.zeros((3, 3, 9)))
+
+
+def test_the_loss_of_an_image_that_is_wrong_by_two_where_it_is_hidden():
+    images, mask = np.zeros((1, 3, 4, 4)), np.array([[True, False, False, True]])
+    painted = np.full((1, 3, 4, 4), 2.0)
+    painted[:, :, :2, 2:] = 100
+    assert simmim_loss(painted, images, mask, 2) == close(2)
+    prediction = np.array([[[2.0], [9.0], [9.0], [4.0]]])
+    assert maskfeat_loss(prediction, np.zeros((1, 4, 1)), mask) == close(10)
+
+
+def test_the_loss_of_tokens_that_are_equally_likely_is_the_log_of_their_number():
+    assert token_loss(np.full((3, 7), 2.5), np.array([0, 6, 3])) == close(math.log(7))
+    assert token_loss(np.array([[0.0, math.log(3)]]), np.array([1])) == close(math.log(4 / 3))

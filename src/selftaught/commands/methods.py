@@ -30,7 +30,7 @@ def show(name: str | None, *, as_json: bool) -> None:
 def _families() -> Table:
     table = Table()
     for title in ("name", "modality", "paper", "year", "defaults measured on"):
-        table.add_column(title)
+        table.add_column(title, no_wrap=title in ("name", "year"))
     for family in dict.fromkeys(c.family for c in recipes.RECIPES.values()):
         table.add_section()
         table.add_row(f"[bold]{family}[/bold]")

@@ -13,11 +13,13 @@ from selftaught.methods.dino import DINO
 from selftaught.methods.dinov2 import DINOv2
 from selftaught.methods.exemplar import Exemplar
 from selftaught.methods.ibot import IBOT
+from selftaught.methods.igpt import IGPT
 from selftaught.methods.ijepa import IJEPA
 from selftaught.methods.instdisc import InstDisc
 from selftaught.methods.jigsaw import Jigsaw
 from selftaught.methods.lejepa import LeJEPA
 from selftaught.methods.mae import MAE
+from selftaught.methods.maskfeat import MaskFeat
 from selftaught.methods.moco import MoCo
 from selftaught.methods.moco_v3 import MoCoV3
 from selftaught.methods.nnclr import NNCLR
@@ -26,6 +28,7 @@ from selftaught.methods.relative_patch import RelativePatch
 from selftaught.methods.rotation import Rotation
 from selftaught.methods.simclr import SimCLR
 from selftaught.methods.simclr_v2 import SimCLRV2
+from selftaught.methods.simmim import SimMIM
 from selftaught.methods.simsiam import SimSiam
 from selftaught.methods.swav import SwAV
 from selftaught.methods.vae import VAE
@@ -39,6 +42,7 @@ __all__ = [
     "CPC",
     "DINO",
     "IBOT",
+    "IGPT",
     "IJEPA",
     "MAE",
     "NNCLR",
@@ -57,12 +61,14 @@ __all__ = [
     "InstDisc",
     "Jigsaw",
     "LeJEPA",
+    "MaskFeat",
     "MoCo",
     "MoCoV3",
     "RelativePatch",
     "Rotation",
     "SimCLR",
     "SimCLRV2",
+    "SimMIM",
     "SimSiam",
     "SwAV",
     "VICReg",

@@ -92,7 +92,7 @@ class MAE(Method):
         place = hidden.unsqueeze(-1).expand_as(prediction)
         seen = patches.scatter(1, place, 0.0)
         painted = patches.scatter(1, place, prediction.to(patches.dtype))
-        return {"seen": self.encoder.image(seen), "painted": self.encoder.image(painted)}
+        return {"seen": self.encoder.images(seen), "painted": self.encoder.images(painted)}
 
 
 def initialize(module: nn.Module) -> None:

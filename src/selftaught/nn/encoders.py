@@ -191,12 +191,12 @@ class ViT(Encoder):
         x = x.reshape(n, c, grid, self.patch, grid, self.patch)
         return x.permute(0, 2, 4, 3, 5, 1).reshape(n, grid**2, -1)
 
-    def image(self, patches: Float[Tensor, "n l p"]) -> Float[Tensor, "n c s s"]:
-        """The image that has these patches."""
+    def images(self, patches: Float[Tensor, "n l p"]) -> Float[Tensor, "n c s s"]:
+        """The images that have these ``patches``."""
         n, length, _ = patches.shape
         grid = math.isqrt(length)
-        x = patches.reshape(n, grid, grid, self.patch, self.patch, -1)
-        return x.permute(0, 5, 1, 3, 2, 4).reshape(n, -1, grid * self.patch, grid * self.patch)
+        x = patches.reshape(n, grid, grid, self.patch, self.patch, -1).permute(0, 5, 1, 3, 2, 4)
+        return x.reshape(n, -1, grid * self.patch, grid * self.patch)
 
     def tokens(
         self,

@@ -25,6 +25,19 @@ def random_split(
     return order[:, :kept], order[:, kept:]
 
 
+def unitwise(n: int, grid: int, unit: int, ratio: float) -> Bool[Tensor, "n l"]:
+    """Hide ``ratio`` of each sample's square grid, ``unit`` x ``unit`` places at once.
+
+    SimMIM (Xie et al. 2021, arXiv 2111.09886), section 3.2, "Patch-aligned random masking"; as in
+    the authors' code the number of hidden units is rounded up. Drawn for the global batch.
+    """
+    side = grid // unit
+    noise = dist.mine(torch.rand(n * dist.world_size(), side**2))
+    rank = noise.argsort(dim=1).argsort(dim=1)
+    hidden = (rank < math.ceil(side**2 * ratio)).view(n, side, side)
+    return hidden.repeat_interleave(unit, dim=1).repeat_interleave(unit, dim=2).flatten(1)
+
+
 BLOCKS = 30  # tries of a block; nearly all places that a block can still hide are hidden after them
 RETRIES = 20  # places tried for a context before it may show one more of the targets
 

@@ -1,7 +1,7 @@
 """Make an image again, or what was hidden of it."""
 
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from selftaught.precision import float32
@@ -28,3 +28,25 @@ def patch_regression(
         mean = patches.mean(dim=-1, keepdim=True)
         patches = (patches - mean) / (patches.var(dim=-1, keepdim=True) + 1e-6).sqrt()
     return F.mse_loss(prediction, patches)
+
+
+@float32
+def masked_distance(
+    prediction: Float[Tensor, "n l p"], target: Float[Tensor, "n l p"], hidden: Bool[Tensor, "n l"]
+) -> Float[Tensor, ""]:
+    """Mean absolute error over the hidden places.
+
+    SimMIM (Xie et al. 2021, arXiv 2111.09886), equation 1.
+    """
+    return F.l1_loss(prediction[hidden], target[hidden])
+
+
+@float32
+def masked_error(
+    prediction: Float[Tensor, "n l p"], target: Float[Tensor, "n l p"], hidden: Bool[Tensor, "n l"]
+) -> Float[Tensor, ""]:
+    """Mean squared error over the hidden places.
+
+    MaskFeat (Wei et al. 2021, arXiv 2112.09133), section 3.1.
+    """
+    return F.mse_loss(prediction[hidden], target[hidden])

@@ -17,6 +17,7 @@ from selftaught.recipes.cards import (
     local,
     masked,
     pretext,
+    sequence,
 )
 
 RECIPES: dict[str, Card] = {
@@ -29,6 +30,7 @@ RECIPES: dict[str, Card] = {
     **masked.CARDS,
     **codes.CARDS,
     **pretext.CARDS,
+    **sequence.CARDS,
 }
 
 

@@ -1,6 +1,8 @@
 """Recipes that hide a part of the image and predict it."""
 
 from selftaught.methods.mae import MAE
+from selftaught.methods.maskfeat import MaskFeat
+from selftaught.methods.simmim import SimMIM
 from selftaught.nn.encoders import build
 from selftaught.recipes.run import Pixels, Run
 from selftaught.recipes.shared import Training
@@ -39,3 +41,60 @@ def mae(
     )
     view = View(Crop(data.size, scale=(smallest_crop, 1.0)))
     return training.run(method, Views([view], data.mean, data.std), beta2=0.95)
+
+
+def simmim(
+    data: Pixels,
+    *,
+    encoder: str = "vit-nano",
+    patch: int = 0,
+    unit: int = 1,
+    ratio: float = 0.6,
+    smallest_crop: float = 0.2,
+    training: Training = Training(weight_decay=0.05),
+) -> Run:
+    """SimMIM (Xie et al. 2021, arXiv 2111.09886): one linear layer paints what the encoder guesses.
+
+    Args:
+        data: what the images look like.
+        encoder: vit-nano, or a vision transformer of timm's (vit_*, deit*).
+        patch: side of a patch in pixels; 0 chooses about 7 x 7 patches.
+        unit: side of a hidden square in patches; a divisor of the patches a side.
+        ratio: share of the squares that is hidden.
+        smallest_crop: the view shows at least this share of the image's area.
+    """
+    net = build(encoder, channels=data.channels, size=data.size, patch=patch or None)
+    method = SimMIM(net, ratio=ratio, unit=unit)
+    view = View(Crop(data.size, scale=(smallest_crop, 1.0)))
+    return training.run(method, Views([view], data.mean, data.std))
+
+
+def maskfeat(
+    data: Pixels,
+    *,
+    encoder: str = "vit-nano",
+    patch: int = 0,
+    ratio: float = 0.4,
+    smallest_block: int = 4,
+    cells: int = 0,
+    bins: int = 9,
+    smallest_crop: float = 0.2,
+    training: Training = Training(weight_decay=0.05),
+) -> Run:
+    """MaskFeat (Wei et al. 2021, arXiv 2112.09133): predict the edges of what is hidden.
+
+    Args:
+        data: what the images look like.
+        encoder: vit-nano, or a vision transformer of timm's (vit_*, deit*).
+        patch: side of a patch in pixels; 0 chooses about 7 x 7 patches.
+        ratio: share of the patches that is hidden.
+        smallest_block: patches are hidden in blocks of at least this many.
+        cells: histograms a side of a patch; 0 takes 2 where they tile it, else 1.
+        bins: directions that a histogram tells apart.
+        smallest_crop: the view shows at least this share of the image's area.
+    """
+    net = build(encoder, channels=data.channels, size=data.size, patch=patch or None)
+    cells = cells or (1 if getattr(net, "patch", 2) % 2 else 2)
+    method = MaskFeat(net, ratio=ratio, smallest=smallest_block, cells=cells, bins=bins)
+    view = View(Crop(data.size, scale=(smallest_crop, 1.0)))
+    return training.run(method, Views([view], data.mean, data.std))

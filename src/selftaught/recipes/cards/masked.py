@@ -36,4 +36,69 @@ image -> patches -> a quarter of them -> encoder -> tokens \\
             "smallest_crop": 0.2,
         },
     ),
+    "simmim": Card(
+        function="selftaught.recipes.masked:simmim",
+        family=FAMILY,
+        modality="images",
+        paper="Xie et al., SimMIM: A Simple Framework for Masked Image Modeling",
+        year=2021,
+        url="https://arxiv.org/abs/2111.09886",
+        measured="not measured yet",
+        idea=(
+            "Large squares of the image are blanked, and the encoder itself has to know what was "
+            "there: a single linear layer reads the pixels off its last tokens. There is no "
+            "decoder to leave the work to."
+        ),
+        diagram="""\
+image -> patches -> those of random squares blanked -> encoder -> tokens -> linear -> pixels
+                    (a learned token)                             L1 where they were hidden""",
+        needs="an encoder with tokens (vit-nano, vit_*, deit*); any batch",
+        choose="instead of mae, where the simplest of these methods will do",
+        published={
+            "encoder": "vit_base_patch16_224",
+            "epochs": 800,
+            "batch_size": 2048,
+            "lr": 4e-4,
+            "weight_decay": 0.05,
+            "warmup": 0.0125,
+            "clip": 5.0,
+            "unit": 2,
+            "ratio": 0.6,
+            "smallest_crop": 0.67,
+        },
+    ),
+    "maskfeat": Card(
+        function="selftaught.recipes.masked:maskfeat",
+        family=FAMILY,
+        modality="images",
+        paper="Wei et al., Masked Feature Prediction for Self-Supervised Visual Pre-Training",
+        year=2021,
+        url="https://arxiv.org/abs/2112.09133",
+        measured="not measured yet",
+        idea=(
+            "Blocks of the image are blanked, and the network names the directions of the edges "
+            "that were there, not the pixels. How bright they are is left out of the histograms, "
+            "so nothing is spent on painting it."
+        ),
+        diagram="""\
+image, blocks blanked -> encoder -> tokens of the blanked -> linear -> p \\
+                                                                          squared error
+image, whole -> gradients -> histograms of their directions -> target   /""",
+        needs="an encoder with tokens (vit-nano, vit_*, deit*); any batch",
+        choose="where shapes matter more than brightness, or pixels are too noisy to paint",
+        published={
+            "encoder": "vit_base_patch16_224",
+            "epochs": 1600,
+            "batch_size": 2048,
+            "lr": 1.6e-3,
+            "weight_decay": 0.05,
+            "warmup": 0.01875,
+            "clip": 0.02,
+            "ratio": 0.4,
+            "smallest_block": 16,
+            "cells": 2,
+            "bins": 9,
+            "smallest_crop": 0.5,
+        },
+    ),
 }

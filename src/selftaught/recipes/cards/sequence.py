@@ -1,0 +1,42 @@
+"""Methods that read an image as a sequence."""
+
+from selftaught.recipes.card import Card
+
+FAMILY = "generative"
+
+CARDS = {
+    "igpt": Card(
+        function="selftaught.recipes.sequence:igpt",
+        family=FAMILY,
+        modality="images",
+        paper="Chen et al., Generative Pretraining from Pixels",
+        year=2020,
+        url="https://cdn.openai.com/papers/Generative_Pretraining_from_Pixels_V2.pdf",
+        measured="not measured yet",
+        idea=(
+            "A small copy of the image is read pixel by pixel, and the network says what colour "
+            "comes next. Half-way up it has to know what it is looking at, and that is the feature."
+        ),
+        diagram="""\
+image -> small copy -> colours of a palette -> start, pixel 1, pixel 2, ...
+         lower blocks (causal) -> h -> upper blocks -> scores of the pixel that comes next
+                                  |
+         exported: the mean of h over places""",
+        needs="an encoder of its own, gpt-nano; time that grows with the square of its pixels",
+        choose="where images should be drawn too and their likelihood known; slow for features",
+        published={
+            "encoder": "gpt-nano",
+            "epochs": 104,
+            "batch_size": 128,
+            "lr": 3e-3,
+            "warmup": 0.01,
+            "side": 32,
+            "palette": 512,
+            "dim": 512,
+            "depth": 24,
+            "heads": 8,
+            "layer": 12,
+            "smallest_crop": 0.34,
+        },
+    ),
+}
