@@ -3,6 +3,7 @@
 from selftaught.methods.amdim import AMDIM
 from selftaught.methods.barlow_twins import BarlowTwins
 from selftaught.methods.byol import BYOL
+from selftaught.methods.colorization import Colorization
 from selftaught.methods.cpc import CPC
 from selftaught.methods.data2vec import Data2Vec
 from selftaught.methods.deepcluster import DeepCluster
@@ -38,6 +39,7 @@ __all__ = [
     "PIRL",
     "WMSE",
     "BarlowTwins",
+    "Colorization",
     "DINOv2",
     "Data2Vec",
     "DeepCluster",

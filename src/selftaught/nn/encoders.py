@@ -320,6 +320,18 @@ def build(name: str, *, channels: int, size: int, patch: int | None = None) -> E
     return ViT(net) if plain else Convolutional(net)
 
 
+@torch.no_grad()
+def map_side(encoder: Encoder, channels: int, size: int) -> int:
+    """Places a side of the map that the encoder makes of images of ``size`` pixels.
+
+    Raises UserError for an encoder without maps.
+    """
+    training = encoder.training
+    side = encoder.eval().maps(torch.zeros(1, channels, size, size)).shape[-1]
+    encoder.train(training)
+    return side
+
+
 def patch_for(size: int) -> int:
     """The patch of 2 to 16 pixels that gives about 7 x 7 tokens."""
     fits = [p for p in range(2, 17) if size % p == 0] or [1]

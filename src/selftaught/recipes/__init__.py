@@ -9,6 +9,7 @@ from selftaught.errors import UserError
 from selftaught.recipes.card import Card
 from selftaught.recipes.cards import (
     clusters,
+    dense,
     distillation,
     information,
     instance,
@@ -25,6 +26,7 @@ RECIPES: dict[str, Card] = {
     **latent.CARDS,
     **information.CARDS,
     **masked.CARDS,
+    **dense.CARDS,
 }
 
 
