@@ -50,6 +50,7 @@ SMALL = {
     "cpc": {"width": 16, "depth": 2},
     "amdim": {"width": 8, "dim": 16, "blocks": 2},
     "exemplar": {},
+    "inpainting": {"width": 8, "critic_width": 8},
     "colorization": {"width": 16, "grid": 25},
 }
 

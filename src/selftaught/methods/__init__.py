@@ -13,6 +13,7 @@ from selftaught.methods.dinov2 import DINOv2
 from selftaught.methods.exemplar import Exemplar
 from selftaught.methods.ibot import IBOT
 from selftaught.methods.ijepa import IJEPA
+from selftaught.methods.inpainting import Inpainting
 from selftaught.methods.instdisc import InstDisc
 from selftaught.methods.lejepa import LeJEPA
 from selftaught.methods.mae import MAE
@@ -45,6 +46,7 @@ __all__ = [
     "DeepCluster",
     "DeepClusterV2",
     "Exemplar",
+    "Inpainting",
     "InstDisc",
     "LeJEPA",
     "MoCo",

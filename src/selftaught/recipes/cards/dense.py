@@ -24,7 +24,7 @@ image -> L -> encoder -> map -> decoder -> scores of the bins of a and b, at one
         needs="images in colour, all looked at once before the first step; any batch",
         choose="for colour images whose things have colours of their own; other methods do better",
         published={
-            "encoder": "vgg16",
+            "encoder": "resnet18",
             "epochs": 15.6,
             "batch_size": 40,
             "lr": 3e-5,
@@ -36,6 +36,42 @@ image -> L -> encoder -> map -> decoder -> scores of the bins of a and b, at one
             "sigma": 5,
             "mix": 0.5,
             "temperature": 0.38,
+        },
+    ),
+    "inpainting": Card(
+        function="selftaught.recipes.dense:inpainting",
+        family=FAMILY,
+        modality="images",
+        paper="Pathak et al., Context Encoders: Feature Learning by Inpainting",
+        year=2016,
+        url="https://arxiv.org/abs/1604.07379",
+        measured="not measured yet",
+        idea=(
+            "The encoder sees a picture with a hole and a decoder paints what is missing, which "
+            "takes knowing what the rest shows. A critic that learns to tell painted from real "
+            "makes the painting sharper."
+        ),
+        diagram="""\
+image with a hole -> encoder -> map -> each channel's places connected -> decoder -> the hole
+                                             squared error with the true pixels, and
+                                             critic: real or painted?""",
+        needs="an encoder with a map of features; any batch",
+        choose="to see what a model makes of hidden parts; for features mae and others do better",
+        published={
+            "encoder": "resnet18",
+            "epochs": 500,
+            "batch_size": 64,
+            "lr": 2e-3,
+            "weight_decay": 0.0,
+            "warmup": 0.0,
+            "hole": "centre",
+            "overlap": 4,
+            "rim_weight": 10.0,
+            "reconstruction": 0.999,
+            "adversarial": 0.001,
+            "width": 64,
+            "critic_width": 64,
+            "critic_lr": 0.1,
         },
     ),
 }
