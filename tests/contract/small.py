@@ -1,5 +1,6 @@
 """Every recipe at a size that tests can train: settings, data, batches."""
 
+import dataclasses
 import itertools
 
 import torch
@@ -12,6 +13,8 @@ from selftaught.recipes.run import Pixels
 from selftaught.train import fit
 
 PIXELS = Pixels(channels=1, size=16, count=64, mean=(0.5,), std=(0.25,))
+COLOUR = dataclasses.replace(PIXELS, channels=3, mean=(0.5, 0.4, 0.45), std=(0.25, 0.2, 0.3))
+NEED_COLOUR = ("colorization",)
 BATCH = 16
 SMALL = {
     "simclr": {"hidden": 32, "dim": 16},
@@ -57,11 +60,14 @@ SMALL = {
     "rotation": {},
     "jigsaw": {"permutations": 6, "width": 16, "hidden": 32},
     "relative_patch": {"width": 16, "hidden": 32},
+    "inpainting": {"width": 8, "critic_width": 8},
+    "colorization": {"width": 16, "grid": 25},
 }
 
 
-def build(name, seed=0, pixels=PIXELS, **more):
+def build(name, seed=0, pixels=None, **more):
     torch.manual_seed(seed)
+    pixels = pixels or (COLOUR if name in NEED_COLOUR else PIXELS)
     settings = {"batch_size": BATCH, "lr": 1e-3, **SMALL[name], **more}
     return call(find(name), pixels, settings)
 
@@ -74,9 +80,14 @@ def images(pixels=PIXELS):
     return (x.clamp(0, 1) * 255).byte()
 
 
+def pixels_of(run):
+    """What the images look like that a run wants."""
+    return COLOUR if len(run.views.mean) == 3 else PIXELS
+
+
 def stream(run, start=0, fixed=False, dtype=torch.float32):
     """Endless batches, each a pure function of its step; each process takes its rows."""
-    x = images()
+    x = images(pixels_of(run))
     for step in itertools.count(start):
         g = seeds.generator(0, "batch", 0 if fixed else step)
         index = torch.randperm(len(x), generator=g)[:BATCH]
@@ -85,9 +96,10 @@ def stream(run, start=0, fixed=False, dtype=torch.float32):
         yield ViewBatch(tuple(dist.mine(v).to(dtype) for v in views), dist.mine(index))
 
 
-def whole(dtype=torch.float32):
+def whole(dtype=torch.float32, pixels=PIXELS):
     """All images in plain views, as a survey sees them."""
-    x = (images().to(dtype) / 255 - PIXELS.mean[0]) / PIXELS.std[0]
+    mean, std = torch.tensor((pixels.mean, pixels.std), dtype=dtype)[:, :, None, None]
+    x = (images(pixels).to(dtype) / 255 - mean) / std
     for index in torch.arange(len(x)).split(BATCH):
         yield ViewBatch((x[index],), index)
 
@@ -100,7 +112,7 @@ def steps(run, count, start=0, of=None, fixed=False, data=torch.float32, **optio
         run.optimizer,
         steps=of or count,
         start=start,
-        survey=lambda: whole(data),
+        survey=lambda: whole(data, pixels_of(run)),
         survey_every=run.survey_every,
         **options,
     )

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from contract.small import build, same, steps, stream, train, whole
+from contract.small import build, pixels_of, same, steps, stream, train, whole
 from selftaught.nn.memory import Memory
 from selftaught.recipes import RECIPES, find
 from selftaught.recipes.parameters import parameters
@@ -28,7 +28,7 @@ def surveyed(run):
     """The run after the survey that its first step begins with, where it makes any."""
     if run.survey_every:
         with torch.no_grad():
-            run.method.eval().survey(whole())
+            run.method.eval().survey(whole(pixels=pixels_of(run)))
     return run
 
 
@@ -144,7 +144,7 @@ def test_the_encoder_is_part_of_the_method_and_says_its_width(name):
     run = build(name)
     method = run.method.eval()
     with torch.no_grad():
-        features = method.encoder(torch.rand(3, 1, 16, 16))
+        features = method.encoder(torch.rand(3, pixels_of(run).channels, 16, 16))
     assert features.shape == (3, method.encoder.dim)
     assert any(module is method.encoder for module in method.modules())
 

@@ -4,6 +4,7 @@ from selftaught.methods.amdim import AMDIM
 from selftaught.methods.autoencoder import Autoencoder
 from selftaught.methods.barlow_twins import BarlowTwins
 from selftaught.methods.byol import BYOL
+from selftaught.methods.colorization import Colorization
 from selftaught.methods.cpc import CPC
 from selftaught.methods.data2vec import Data2Vec
 from selftaught.methods.deepcluster import DeepCluster
@@ -15,6 +16,7 @@ from selftaught.methods.exemplar import Exemplar
 from selftaught.methods.ibot import IBOT
 from selftaught.methods.igpt import IGPT
 from selftaught.methods.ijepa import IJEPA
+from selftaught.methods.inpainting import Inpainting
 from selftaught.methods.instdisc import InstDisc
 from selftaught.methods.jigsaw import Jigsaw
 from selftaught.methods.lejepa import LeJEPA
@@ -52,12 +54,14 @@ __all__ = [
     "WMSE",
     "Autoencoder",
     "BarlowTwins",
+    "Colorization",
     "DINOv2",
     "Data2Vec",
     "DeepCluster",
     "DeepClusterV2",
     "DenoisingAutoencoder",
     "Exemplar",
+    "Inpainting",
     "InstDisc",
     "Jigsaw",
     "LeJEPA",

@@ -72,6 +72,15 @@ def blockwise(
     return hidden | (rank < left[:, None])
 
 
+def squares(n: int, grid: int, side: int, count: int) -> Bool[Tensor, "n l"]:
+    """Hide ``count`` squares of each sample's square grid, which may lie over one another.
+
+    Drawn for the global batch.
+    """
+    place = dist.mine(torch.rand(n * dist.world_size(), count, 2))
+    return _boxes(place, (side, side), grid).any(dim=1)
+
+
 class OneOfTwo(NamedTuple):
     """What is hidden of two views of n samples, the second views' rows after the first's."""
 

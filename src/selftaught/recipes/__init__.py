@@ -10,6 +10,7 @@ from selftaught.recipes.card import Card
 from selftaught.recipes.cards import (
     clusters,
     codes,
+    dense,
     distillation,
     information,
     instance,
@@ -28,8 +29,9 @@ RECIPES: dict[str, Card] = {
     **latent.CARDS,
     **information.CARDS,
     **masked.CARDS,
-    **codes.CARDS,
     **pretext.CARDS,
+    **dense.CARDS,
+    **codes.CARDS,
     **sequence.CARDS,
 }
 

@@ -10,6 +10,8 @@ import torch
 from selftaught.errors import UserError
 from selftaught.method import Method
 
+ONCE = 1 << 62  # steps between two surveys: more than any run has, so that only the first comes
+
 
 @dataclass(frozen=True)
 class Pixels:

@@ -3,11 +3,10 @@
 from selftaught.methods.igpt import IGPT
 from selftaught.nn.encoders import build
 from selftaught.nn.pixels import PixelGPT
-from selftaught.recipes.run import Pixels, Run
+from selftaught.recipes.run import ONCE, Pixels, Run
 from selftaught.recipes.shared import Training
 from selftaught.views.image import Crop, View, Views
 
-ONCE = 1 << 62  # steps between two surveys: more than any run has, so there is only the first
 SIDE = 10  # of a small copy; 14 took 2.3 times as long for an image
 GREYS, COLOURS = 16, 512  # of a palette, for images of one channel and of three
 

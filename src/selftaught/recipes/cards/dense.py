@@ -1,0 +1,77 @@
+"""Methods that predict every place of an image from something less of it."""
+
+from selftaught.recipes.card import Card
+
+FAMILY = "pretext tasks"
+
+CARDS = {
+    "colorization": Card(
+        function="selftaught.recipes.dense:colorization",
+        family=FAMILY,
+        modality="images",
+        paper="Zhang et al., Colorful Image Colorization",
+        year=2016,
+        url="https://arxiv.org/abs/1603.08511",
+        measured="not measured yet",
+        idea=(
+            "The encoder sees how light each place of an image is and must tell its colour, one of "
+            "some hundred bins, rare ones counting more. To know the colour it has to know what "
+            "the place shows."
+        ),
+        diagram="""\
+image -> L -> encoder -> map -> decoder -> scores of the bins of a and b, at one pixel in some
+      -> a, b -> shares of the five nearest bins: cross-entropy, weighted by how rare the bin is""",
+        needs="images in colour, all looked at once before the first step; any batch",
+        choose="for colour images whose things have colours of their own; other methods do better",
+        published={
+            "encoder": "resnet18",
+            "epochs": 15.6,
+            "batch_size": 40,
+            "lr": 3e-5,
+            "weight_decay": 1e-3,
+            "warmup": 0.0,
+            "stride": 4,
+            "width": 256,
+            "grid": 10,
+            "sigma": 5,
+            "mix": 0.5,
+            "temperature": 0.38,
+        },
+    ),
+    "inpainting": Card(
+        function="selftaught.recipes.dense:inpainting",
+        family=FAMILY,
+        modality="images",
+        paper="Pathak et al., Context Encoders: Feature Learning by Inpainting",
+        year=2016,
+        url="https://arxiv.org/abs/1604.07379",
+        measured="not measured yet",
+        idea=(
+            "The encoder sees a picture with a hole and a decoder paints what is missing, which "
+            "takes knowing what the rest shows. A critic that learns to tell painted from real "
+            "makes the painting sharper."
+        ),
+        diagram="""\
+image with a hole -> encoder -> map -> each channel's places connected -> decoder -> the hole
+                                             squared error with the true pixels, and
+                                             critic: real or painted?""",
+        needs="an encoder with a map of features; any batch",
+        choose="to see what a model makes of hidden parts; for features mae and others do better",
+        published={
+            "encoder": "resnet18",
+            "epochs": 500,
+            "batch_size": 64,
+            "lr": 2e-3,
+            "weight_decay": 0.0,
+            "warmup": 0.0,
+            "hole": "centre",
+            "overlap": 4,
+            "rim_weight": 10.0,
+            "reconstruction": 0.999,
+            "adversarial": 0.001,
+            "width": 64,
+            "critic_width": 64,
+            "critic_lr": 0.1,
+        },
+    ),
+}
