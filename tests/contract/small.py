@@ -47,6 +47,9 @@ SMALL = {
     "cpc": {"width": 16, "depth": 2},
     "amdim": {"width": 8, "dim": 16, "blocks": 2},
     "exemplar": {},
+    "gan": {"dim": 8, "width": 8},
+    "bigan": {"dim": 8, "width": 8, "hidden": 32},
+    "aae": {"dim": 8, "width": 8, "hidden": 32},
 }
 
 

@@ -1,7 +1,9 @@
 """The methods, one paper a file."""
 
+from selftaught.methods.aae import AAE
 from selftaught.methods.amdim import AMDIM
 from selftaught.methods.barlow_twins import BarlowTwins
+from selftaught.methods.bigan import BiGAN
 from selftaught.methods.byol import BYOL
 from selftaught.methods.cpc import CPC
 from selftaught.methods.data2vec import Data2Vec
@@ -10,6 +12,7 @@ from selftaught.methods.deepcluster_v2 import DeepClusterV2
 from selftaught.methods.dino import DINO
 from selftaught.methods.dinov2 import DINOv2
 from selftaught.methods.exemplar import Exemplar
+from selftaught.methods.gan import GAN
 from selftaught.methods.ibot import IBOT
 from selftaught.methods.ijepa import IJEPA
 from selftaught.methods.instdisc import InstDisc
@@ -27,10 +30,12 @@ from selftaught.methods.vicreg import VICReg
 from selftaught.methods.wmse import WMSE
 
 __all__ = [
+    "AAE",
     "AMDIM",
     "BYOL",
     "CPC",
     "DINO",
+    "GAN",
     "IBOT",
     "IJEPA",
     "MAE",
@@ -38,6 +43,7 @@ __all__ = [
     "PIRL",
     "WMSE",
     "BarlowTwins",
+    "BiGAN",
     "DINOv2",
     "Data2Vec",
     "DeepCluster",

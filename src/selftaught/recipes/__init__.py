@@ -15,6 +15,7 @@ from selftaught.recipes.cards import (
     latent,
     local,
     masked,
+    players,
 )
 
 RECIPES: dict[str, Card] = {
@@ -25,6 +26,7 @@ RECIPES: dict[str, Card] = {
     **latent.CARDS,
     **information.CARDS,
     **masked.CARDS,
+    **players.CARDS,
 }
 
 
