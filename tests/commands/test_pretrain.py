@@ -79,6 +79,16 @@ def test_a_run_leaves_what_is_promised(capsys, tmp_path):
     assert not (run / "skipped.txt").exists()
 
 
+def test_signals_of_a_methods_own_stand_beside_those_of_its_features(capsys, tmp_path):
+    run = tmp_path / "run"
+    assert train(capsys, "gan", "digits", run).code == 0
+    for record in metrics(run):
+        assert record["signals"].keys() > {"effective_rank", "sample_diversity"}
+    found = described(run)
+    assert found["untrained"]["sample_diversity"] >= 0
+    assert found["signals"] == metrics(run)[-1]["signals"], "drawn from the seed"
+
+
 def test_run_json_holds_the_resolved_call_the_data_and_the_environment(finished, data):
     found = described(finished)
     arguments = found["call"]["arguments"]

@@ -14,6 +14,7 @@ OPTIONS = {
     "simclr": ("--hidden", "32", "--dim", "16"),
     "byol": ("--hidden", "32", "--dim", "16"),
     "mae": ("--dim", "32", "--depth", "1", "--heads", "2"),
+    "gan": ("--dim", "8", "--width", "8"),
 }
 PATCH = {"mae": ("--patch", "2")}  # for 8 x 8 pixels
 BATCH = ("--batch-size", "16")  # three batches an epoch of the archive's 48
