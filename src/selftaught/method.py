@@ -48,6 +48,13 @@ class Method(nn.Module):
         pseudo-labels of clusters.
         """
 
+    def signals(self, x: Tensor) -> dict[str, float]:
+        """Label-free signals of its own, beside those of its features, on some plain images x.
+
+        In eval mode and without a gradient; `selftaught.health` judges by those that it knows.
+        """
+        return {}
+
 
 @runtime_checkable
 class Reconstructs(Protocol):

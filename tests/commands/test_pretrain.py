@@ -91,6 +91,19 @@ def test_what_a_method_watches_is_logged_beside_its_terms(capsys, tmp_path):
     assert f"perplexity {last:.4f}" in answer.out + answer.err
 
 
+def test_signals_of_a_methods_own_stand_beside_those_of_its_features(capsys, tmp_path):
+    found = []
+    for state in range(2):
+        run = tmp_path / f"run{state}"
+        torch.manual_seed(state)  # of the caller's own, which changes nothing
+        assert train(capsys, "gan", "digits", run, steps=2).code == 0
+        found.append([record["signals"] for record in metrics(run)])
+        assert described(run)["untrained"]["sample_diversity"] >= 0
+        assert described(run)["signals"] == found[-1][-1]
+    assert found[0] == found[1]
+    assert found[0][0].keys() > {"effective_rank", "sample_diversity"}
+
+
 def test_run_json_holds_the_resolved_call_the_data_and_the_environment(finished, data):
     found = described(finished)
     arguments = found["call"]["arguments"]

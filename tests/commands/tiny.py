@@ -15,6 +15,7 @@ OPTIONS = {
     "byol": ("--hidden", "32", "--dim", "16"),
     "mae": ("--dim", "32", "--depth", "1", "--heads", "2"),
     "vqvae": ("--codes", "16", "--dim", "8"),
+    "gan": ("--dim", "8", "--width", "8"),
 }
 PATCH = {"mae": ("--patch", "2")}  # for 8 x 8 pixels
 BATCH = ("--batch-size", "16")  # three batches an epoch of the archive's 48

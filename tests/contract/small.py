@@ -62,6 +62,9 @@ SMALL = {
     "relative_patch": {"width": 16, "hidden": 32},
     "inpainting": {"width": 8, "critic_width": 8},
     "colorization": {"width": 16, "grid": 25},
+    "gan": {"dim": 8, "width": 8},
+    "bigan": {"dim": 8, "width": 8, "hidden": 32},
+    "aae": {"dim": 8, "width": 8, "hidden": 32},
 }
 
 

@@ -16,6 +16,8 @@ from selftaught.recipes.parameters import parameters
 UNTRAINED: dict[str, dict[str, str]] = {}
 # Methods whose terms need not fall when one batch is seen again and again, and why.
 NEED_NOT_FALL: dict[str, str] = {
+    "gan": "a game: what one player gains the other loses",
+    "bigan": "a game: what two players gain the third loses",
     "deepcluster": "every fourth step begins an epoch, with new clusters and a new classifier",
     "moco": "the queue holds keys of the same images, which are as near as the positives",
     "moco_v2": "the queue holds keys of the same images, which are as near as the positives",

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from selftaught import checkpoint, precision, pretrained, recipes
+from selftaught import checkpoint, precision, pretrained, recipes, seeds
 from selftaught.commands import pictures, settings
 from selftaught.commands.stop import Stop
 from selftaught.data.batches import batches, plain
@@ -31,6 +31,7 @@ from selftaught.train import NotFinite, Step, fit
 
 RECORDS = 1000  # lines of metrics.jsonl, about
 PROBED = 2048  # images they are taken on, or twice the feature's width
+FEW = 256  # of them, for the method's own signals
 SAVE_EVERY = 300.0  # seconds between checkpoints
 MARGIN = 0.97  # share of --minutes that is planned for
 BROKEN = 0.01  # share of broken files above which a run stops; one file is always forgiven
@@ -311,16 +312,18 @@ class Job:
 
     @torch.no_grad()
     def signals(self) -> dict[str, Any]:
-        """The label-free signals of the encoder as it is now; training is not disturbed."""
-        encoder = self.run.method.encoder
-        encoder.eval()
+        """The label-free signals of the method as it is now; training is not disturbed."""
+        method, cuda = self.run.method.eval(), [self.device] if self.device.type == "cuda" else []
+        encoder = method.encoder
         spectrum = Spectrum(encoder.dim, self.device)
         for x in self.probe:
             x = x.to(device=self.device, memory_format=torch.channels_last)
             with precision.autocast(self.device, self.dtype):
                 spectrum.add(encoder(x).float())
-        found = spectrum.signals()
-        return found._asdict()
+        few = torch.cat(self.probe)[:FEW].to(device=self.device, memory_format=torch.channels_last)
+        with torch.random.fork_rng(cuda), precision.autocast(self.device, self.dtype):
+            torch.manual_seed(seeds.derive(self.call["seed"], "signals"))
+            return spectrum.signals()._asdict() | method.signals(few)
 
     def verdict(self, *newest: dict[str, Any]) -> Verdict:
         """Whether the run is learning, by its records so far and the ``newest``."""

@@ -1,8 +1,10 @@
 """The methods, one paper a file."""
 
+from selftaught.methods.aae import AAE
 from selftaught.methods.amdim import AMDIM
 from selftaught.methods.autoencoder import Autoencoder
 from selftaught.methods.barlow_twins import BarlowTwins
+from selftaught.methods.bigan import BiGAN
 from selftaught.methods.byol import BYOL
 from selftaught.methods.colorization import Colorization
 from selftaught.methods.cpc import CPC
@@ -13,6 +15,7 @@ from selftaught.methods.denoising_autoencoder import DenoisingAutoencoder
 from selftaught.methods.dino import DINO
 from selftaught.methods.dinov2 import DINOv2
 from selftaught.methods.exemplar import Exemplar
+from selftaught.methods.gan import GAN
 from selftaught.methods.ibot import IBOT
 from selftaught.methods.igpt import IGPT
 from selftaught.methods.ijepa import IJEPA
@@ -39,10 +42,12 @@ from selftaught.methods.vqvae import VQVAE
 from selftaught.methods.wmse import WMSE
 
 __all__ = [
+    "AAE",
     "AMDIM",
     "BYOL",
     "CPC",
     "DINO",
+    "GAN",
     "IBOT",
     "IGPT",
     "IJEPA",
@@ -54,6 +59,7 @@ __all__ = [
     "WMSE",
     "Autoencoder",
     "BarlowTwins",
+    "BiGAN",
     "Colorization",
     "DINOv2",
     "Data2Vec",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from selftaught.errors import UserError
 from selftaught.nn.masking import take
 
-OWN = ("resnet-nano", "vit-nano", "amdim-nano")
+OWN = ("resnet-nano", "vit-nano", "amdim-nano", "dcgan")
 SMALL = 64  # pixels: up to this side an image is too small for a stem that shrinks it
 
 
@@ -325,6 +325,10 @@ def build(
         from selftaught.nn.scales import AmdimNano
 
         return AmdimNano(channels=channels, size=size)
+    if name == "dcgan":
+        from selftaught.nn.adversarial import DCGANCritic
+
+        return DCGANCritic(channels=channels, size=size)
     import timm
     from timm.models.resnet import ResNet
     from timm.models.vision_transformer import VisionTransformer

@@ -17,6 +17,7 @@ from selftaught.recipes.cards import (
     latent,
     local,
     masked,
+    players,
     pretext,
     sequence,
 )
@@ -33,6 +34,7 @@ RECIPES: dict[str, Card] = {
     **dense.CARDS,
     **codes.CARDS,
     **sequence.CARDS,
+    **players.CARDS,
 }
 
 
