@@ -38,7 +38,7 @@ def test_the_critic_gives_one_logit_a_picture_and_sees_every_corner(side):
 
 def test_the_critic_is_that_of_the_authors_at_64_pixels():
     critic = PictureCritic(3, 64)
-    sizes = [tuple(m.weight.shape) for m in critic if isinstance(m, torch.nn.Conv2d)]
+    sizes = [tuple(m.weight.shape) for m in critic.modules() if isinstance(m, torch.nn.Conv2d)]
     assert sizes == [
         (64, 3, 4, 4),
         (128, 64, 4, 4),
@@ -46,7 +46,7 @@ def test_the_critic_is_that_of_the_authors_at_64_pixels():
         (512, 256, 4, 4),
         (1, 512, 4, 4),
     ]
-    assert sum(isinstance(m, torch.nn.BatchNorm2d) for m in critic) == 3
+    assert sum(isinstance(m, torch.nn.BatchNorm2d) for m in critic.modules()) == 3
 
 
 @pytest.mark.parametrize("size", [8, 15, 28, 128])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from references import painting
 from references.adversarial import (
     bigan_critic,
     bigan_others,
@@ -31,6 +32,13 @@ def test_discrimination_equals_the_references():
 def test_deception_equals_the_reference():
     _, fake = scores()
     assert deception(fake).item() == pytest.approx(gan_generator(fake.numpy()), rel=1e-9)
+
+
+def test_both_are_those_of_context_encoders():
+    real, fake = scores()
+    expected = painting.critic_loss(real.numpy(), fake.numpy())
+    assert discrimination(real, fake).item() == pytest.approx(expected, rel=1e-9)
+    assert deception(fake).item() == pytest.approx(painting.painter_loss(fake.numpy()), rel=1e-9)
 
 
 def test_deception_of_both_sides_is_the_critics_objective_with_labels_exchanged():

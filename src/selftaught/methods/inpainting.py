@@ -11,7 +11,8 @@ from selftaught.nn.adversarial import frozen
 from selftaught.nn.decoders import Bounded, Decoder
 from selftaught.nn.encoders import Encoder, map_side
 from selftaught.nn.painting import ChannelwiseLinear, Holes, PictureCritic
-from selftaught.objectives.painting import critic_loss, hole_regression, painter_loss
+from selftaught.objectives.adversarial import deception, discrimination
+from selftaught.objectives.painting import hole_regression
 
 
 class Inpainting(Method):
@@ -73,9 +74,9 @@ class Inpainting(Method):
         terms = {"reconstruction": self.reconstruction * error}
         if self.critic is not None:
             shown = torch.where(weight > 0, painted, real)
-            surprise = painter_loss(frozen(self.critic, shown))
+            surprise = deception(frozen(self.critic, shown))
             terms["adversarial"] = self.adversarial * surprise
-            terms["critic"] = critic_loss(self.critic(real), self.critic(shown.detach()))
+            terms["critic"] = discrimination(self.critic(real), self.critic(shown.detach()))
         return terms
 
     def paint(self, x: Tensor, hidden: Tensor) -> Tensor:

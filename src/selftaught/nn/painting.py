@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from selftaught.errors import UserError
+from selftaught.nn.adversarial import DCGANCritic
 from selftaught.nn.masking import squares
 
 
@@ -97,22 +98,13 @@ class ChannelwiseLinear(nn.Module):
 class PictureCritic(nn.Sequential):
     """Says how real pictures (B, C, S, S) look: logits (B,).
 
-    Convolutions of 4 x 4 that halve the side until it is 4 or less, batch norm after all but the
-    first, leaky ReLU, one number at the end (DCGAN, arXiv 1511.06434, section 3; the authors' code
-    of arXiv 1604.07379). Raises UserError for a width below 1.
+    DCGAN's critic and one number of all places of its map, as in the authors' code of arXiv
+    1604.07379. Raises UserError for a width below 1.
     """
 
     def __init__(self, channels: int, side: int, *, width: int = 64, widest: int = 512) -> None:
-        super().__init__()
         if width < 1:
             raise UserError(f"a critic of {width} channels; use --critic-width with 1 or more")
-        d_in, d_out = channels, min(width, widest)
-        while side > 4 or not len(self):
-            first = not len(self)
-            self.append(nn.Conv2d(d_in, d_out, 4, 2, 1, bias=first))
-            if not first:
-                self.append(nn.BatchNorm2d(d_out))
-            self.append(nn.LeakyReLU(0.2, inplace=True))
-            d_in, d_out, side = d_out, min(2 * d_out, widest), side // 2
-        self.append(nn.Conv2d(d_in, 1, side))
-        self.append(nn.Flatten(0))
+        trunk = DCGANCritic(channels=channels, size=side, width=width, widest=widest)
+        left = side // 2 ** sum(isinstance(layer, nn.Conv2d) for layer in trunk.layers)
+        super().__init__(trunk.layers, nn.Conv2d(trunk.dim, 1, left), nn.Flatten(0))
