@@ -2,7 +2,7 @@
 
 from selftaught.recipes.card import Card
 
-FAMILY = "generative"
+FAMILY = "generative modelling"
 
 CARDS = {
     "gan": Card(
