@@ -22,7 +22,8 @@ ALLOWED = {
     "health": set(),
     "train": BASE | {"optim", "nn"},
     "methods": {"method", "dist", "errors", "objectives", "nn", "methods"},
-    "recipes": BASE | PARTS | {"methods", "optim", "recipes"},
+    # a recipe may begin from another run, as BEiT does from its tokenizer's
+    "recipes": BASE | PARTS | {"methods", "optim", "recipes", "pretrained"},
 }
 TOP = {
     "commands",

@@ -12,13 +12,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from selftaught import recipes, seeds
+from selftaught import checkpoint, recipes, seeds
 from selftaught.checkpoint import write_atomic
 from selftaught.data.decode import Broken, decode, tensor_of
 from selftaught.errors import UserError
+from selftaught.method import Method
 from selftaught.nn.encoders import build
 from selftaught.recipes.parameters import call
 from selftaught.recipes.run import Pixels, Run
+from selftaught.runfolder import RunFolder
 from selftaught.views.image import Centre, View, Views
 
 WEIGHTS, CARD = "encoder.safetensors", "encoder.json"
@@ -115,6 +117,24 @@ def rebuild(name: str, pixels: Pixels, arguments: Mapping[str, Any], seed: int) 
             raise UserError(f"{name} cannot be built with these settings: {error}") from error
 
 
+def method_of(run: str | Path) -> tuple[Method, Pixels, str]:
+    """The whole method of a run at its newest checkpoint, what it sees, and its name.
+
+    Raises UserError where there is none.
+    """
+    folder = RunFolder(run)
+    if not folder.begun():
+        raise UserError(f"there is no run at {run}; give the folder that `pretrain --out` made")
+    description = folder.describe()
+    call, pixels = description["call"], Pixels.read(description["data"])
+    found = checkpoint.latest(folder.checkpoints)
+    if found is None:
+        raise UserError(f"{run} has no checkpoint yet; wait for its first, or resume the run")
+    method = rebuild(call["method"], pixels, call["arguments"], call["seed"]).method
+    method.load_state_dict(found[1]["method"])
+    return method, pixels, call["method"]
+
+
 def write(folder: Path, encoder: nn.Module, card: Mapping[str, Any]) -> None:
     """Write ``encoder.safetensors`` and ``encoder.json`` into a folder, each atomically."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in encoder.state_dict().items()}
@@ -141,7 +161,7 @@ def load(run: str | Path) -> Pretrained:
 def untrained(card: dict[str, Any], seed: int | None = None) -> Pretrained:
     """The encoder of a card as its run began, with random weights.
 
-    A card with an ``architecture`` names the encoder itself, and no recipe that has it.
+    A card with an ``architecture`` says how the encoder is built without its recipe.
     """
     pixels = Pixels.read(card["pixels"])
     chosen: int = card["seed"] if seed is None else seed
@@ -150,7 +170,7 @@ def untrained(card: dict[str, Any], seed: int | None = None) -> Pretrained:
         return Pretrained(run.method.encoder, pixels, card)
     with torch.random.fork_rng([]):
         torch.manual_seed(seeds.derive(chosen, "weights"))
-        encoder = build(card["architecture"], channels=pixels.channels, size=pixels.size)
+        encoder = build(**card["architecture"], channels=pixels.channels, size=pixels.size)
     return Pretrained(encoder, pixels, card)
 
 

@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 
 from commands.tiny import archive, call, refused, training
-from selftaught.commands.pictures import reconstruct, restored, sample, undisturbed
+from selftaught.commands.pictures import reconstruct, sample, undisturbed
 from selftaught.errors import UserError
+from selftaught.pretrained import method_of
 
 MADE = '''
 import torch
@@ -85,7 +86,7 @@ def test_input_seen_and_output_side_by_side(run, data, tmp_path, capsys):
 
 
 def test_what_was_seen_is_part_of_the_input(run, data):
-    method, _, _ = restored(run, "cpu")
+    method, _, _ = method_of(run)
     x = torch.randn(4, 1, 8, 8)
     with undisturbed(method, 0):
         made = method.pictures(x)

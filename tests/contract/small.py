@@ -1,11 +1,17 @@
 """Every recipe at a size that tests can train: settings, data, batches."""
 
+import atexit
 import dataclasses
+import functools
 import itertools
+import json
+import shutil
+import tempfile
+from pathlib import Path
 
 import torch
 
-from selftaught import dist, seeds
+from selftaught import checkpoint, dist, seeds
 from selftaught.method import ViewBatch
 from selftaught.recipes import find
 from selftaught.recipes.parameters import call
@@ -65,14 +71,39 @@ SMALL = {
     "gan": {"dim": 8, "width": 8},
     "bigan": {"dim": 8, "width": 8, "hidden": 32},
     "aae": {"dim": 8, "width": 8, "hidden": 32},
+    "beit": {"smallest_block": 2},
 }
+NEED_TOKENIZER = {"beit"}
 
 
 def build(name, seed=0, pixels=None, **more):
     torch.manual_seed(seed)
     pixels = pixels or (COLOUR if name in NEED_COLOUR else PIXELS)
     settings = {"batch_size": BATCH, "lr": 1e-3, **SMALL[name], **more}
+    if name in NEED_TOKENIZER:
+        settings = {"tokenizer": tokenizer(), **settings}
     return call(find(name), pixels, settings)
+
+
+@functools.cache
+def tokenizer():
+    """The folder of a run of vqvae, whose weights are the same in each process.
+
+    Not trained, but with words that are in use: what it says of some places.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="tokenizer"))
+    with torch.random.fork_rng(), torch.no_grad():
+        method = build("vqvae", seed=3).method.eval()
+        places = torch.cat([method.embed(batch.views[0]).flatten(0, 2) for batch in whole()])
+        words = method.codebook.vectors
+        words.copy_(places[:: len(places) // len(words)][: len(words)])
+    arguments = {"batch_size": BATCH, **SMALL["vqvae"]}
+    call = {"method": "vqvae", "arguments": arguments, "seed": 3}
+    described = {"call": call, "data": dataclasses.asdict(PIXELS)}
+    (folder / "run.json").write_text(json.dumps(described))
+    checkpoint.save(folder / "checkpoints", 0, {"method": method.state_dict()})
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return str(folder)
 
 
 def images(pixels=PIXELS):

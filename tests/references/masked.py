@@ -176,3 +176,18 @@ def maskfeat_loss(prediction: Array, target: Array, mask: Array) -> float:
             if is_hidden:
                 squares += [(x - y) ** 2 for x, y in zip(a, b, strict=True)]
     return float(sum(squares) / len(squares))
+
+
+def beit_loss(scores: Array, words: Array, mask: Array) -> float:
+    """BEiT, arXiv 2106.08254, equation 1: -log p of each hidden patch's word, the mean of them.
+
+    `scores` are (B, L, K), `words` and `mask` (B, L).
+    """
+    losses = []
+    for s, w, hidden in zip(scores, words, mask, strict=True):
+        for row, word, is_hidden in zip(s, w, hidden, strict=True):
+            if is_hidden:
+                top = max(row)
+                total = sum(math.exp(v - top) for v in row)
+                losses.append(-(row[word] - top - math.log(total)))
+    return float(sum(losses) / len(losses))

@@ -192,4 +192,4 @@ class Distilling(Supervised):
 
     def _origin(self) -> dict[str, Any]:
         own = self.call["arguments"]
-        return {"recipe": "distilled", "arguments": own, "architecture": own["student"]}
+        return {"recipe": "distilled", "arguments": own, "architecture": {"name": own["student"]}}

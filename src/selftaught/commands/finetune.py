@@ -15,7 +15,6 @@ from selftaught.commands import settings
 from selftaught.commands.evaluate import Labelled, Score, mean_score, parts
 from selftaught.commands.features import features
 from selftaught.commands.labels import choose
-from selftaught.commands.pictures import restored
 from selftaught.commands.supervised import Supervised, fresh, kept_of, same_settings, views_of
 from selftaught.data.images import Images, open_labels
 from selftaught.data.sources import printable
@@ -218,7 +217,7 @@ class FineTuning(Supervised):
             if not self.scratch:
                 return pretrained.load(own.run).encoder, None
         else:
-            method = restored(own.run, "cpu")[0]
+            method = pretrained.method_of(own.run)[0]
         return method.encoder, kept_of(method, own.from_head_layer, self.card)
 
     def _announce(self) -> None:

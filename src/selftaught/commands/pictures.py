@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selftaught import checkpoint, pretrained, seeds
+from selftaught import pretrained, seeds
 from selftaught.commands import settings
 from selftaught.data.images import has_part, open_images
 from selftaught.errors import UserError
@@ -16,7 +16,6 @@ from selftaught.method import Codes, Method, Reconstructs, Samples
 from selftaught.protocols import pictures
 from selftaught.recipes.run import Pixels
 from selftaught.report import grid
-from selftaught.runfolder import RunFolder
 
 SHOWN = 8  # images of a row, or rows of a picture
 SCORED = 2048  # images that a figure is taken on
@@ -38,7 +37,8 @@ def reconstruct(
     "images": N, "part": "test" or "train"}``, of whole images, what was seen included; no ``ssim``
     for images smaller than its window. Raises UserError for a run that makes no images again.
     """
-    method, pixels, name = restored(run, device)
+    method, pixels, name = pretrained.method_of(run)
+    method.to(settings.device_of(device))
     if not isinstance(method, Reconstructs):
         raise UserError(f"{name} does not make images again; use a run of mae or of an autoencoder")
     path = _new_picture(out)
@@ -77,7 +77,8 @@ def sample(
     """
     if (encoder is None) != (data is None):
         raise UserError("samples are measured by an encoder on data; give --encoder and --data")
-    method, pixels, name = restored(run, device)
+    method, pixels, name = pretrained.method_of(run)
+    method.to(settings.device_of(device))
     path = _new_picture(out)
     if between is not None:
         if not isinstance(method, Codes):
@@ -123,24 +124,6 @@ def undisturbed(method: Method, seed: int) -> Iterator[None]:
             yield
         finally:
             method.train(training)
-
-
-def restored(run: str | Path, device: str) -> tuple[Method, Pixels, str]:
-    """The whole method of a run at its newest checkpoint, what it saw, and its name.
-
-    Raises UserError where there is none.
-    """
-    folder = RunFolder(run)
-    if not folder.begun():
-        raise UserError(f"there is no run at {run}; give the folder that `pretrain --out` made")
-    description = folder.describe()
-    call, pixels = description["call"], Pixels.read(description["data"])
-    found = checkpoint.latest(folder.checkpoints)
-    if found is None:
-        raise UserError(f"{run} has no checkpoint yet; wait for its first, or resume the run")
-    method = pretrained.rebuild(call["method"], pixels, call["arguments"], call["seed"]).method
-    method.load_state_dict(found[1]["method"])
-    return method.to(settings.device_of(device)), pixels, call["method"]
 
 
 def _made(method: Reconstructs, x: Tensor, pixels: Pixels) -> dict[str, Tensor]:

@@ -122,6 +122,8 @@ def _finish(job: Job) -> None:
         "signals": signals,
         "verdict": job.verdict()._asdict(),
     }
+    if job.run.architecture is not None:
+        card["architecture"] = job.run.architecture
     pretrained.write(job.folder.path, job.run.method.encoder, card)
     title = f"{job.call['method']} on {job.images.name}"
     curves.draw(job.folder.metrics(), job.folder.path / "curves.png", title)

@@ -4,6 +4,7 @@ from selftaught.methods.aae import AAE
 from selftaught.methods.amdim import AMDIM
 from selftaught.methods.autoencoder import Autoencoder
 from selftaught.methods.barlow_twins import BarlowTwins
+from selftaught.methods.beit import BEiT
 from selftaught.methods.bigan import BiGAN
 from selftaught.methods.byol import BYOL
 from selftaught.methods.colorization import Colorization
@@ -58,6 +59,7 @@ __all__ = [
     "VQVAE",
     "WMSE",
     "Autoencoder",
+    "BEiT",
     "BarlowTwins",
     "BiGAN",
     "Colorization",

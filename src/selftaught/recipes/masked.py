@@ -1,9 +1,15 @@
 """Recipes that hide a part of the image and predict it."""
 
+from dataclasses import replace
+
+from selftaught.errors import UserError
+from selftaught.methods.beit import BEiT
 from selftaught.methods.mae import MAE
 from selftaught.methods.maskfeat import MaskFeat
 from selftaught.methods.simmim import SimMIM
-from selftaught.nn.encoders import build
+from selftaught.methods.vqvae import VQVAE
+from selftaught.nn.encoders import build, map_side, patch_for
+from selftaught.nn.tokenizer import Tokenizer
 from selftaught.recipes.run import Pixels, Run
 from selftaught.recipes.shared import Training
 from selftaught.views.image import Crop, View, Views
@@ -98,3 +104,62 @@ def maskfeat(
     method = MaskFeat(net, ratio=ratio, smallest=smallest_block, cells=cells, bins=bins)
     view = View(Crop(data.size, scale=(smallest_crop, 1.0)))
     return training.run(method, Views([view], data.mean, data.std))
+
+
+def beit(
+    data: Pixels,
+    *,
+    tokenizer: str = "",
+    encoder: str = "vit-nano",
+    patch: int = 0,
+    ratio: float = 0.4,
+    smallest_block: int = 4,
+    smallest_crop: float = 0.2,
+    training: Training = Training(weight_decay=0.05),
+) -> Run:
+    """BEiT (Bao et al. 2021, arXiv 2106.08254): name the words of what is hidden.
+
+    Args:
+        data: what the images look like.
+        tokenizer: folder of a vqvae run on images of the same size, with a word for each patch.
+        encoder: vit-nano, or a vision transformer of timm's (vit_*, deit*).
+        patch: side of a patch in pixels; 0 takes the tokenizer's stride.
+        ratio: share of the patches that is hidden.
+        smallest_block: patches are hidden in blocks of at least this many.
+        smallest_crop: the view shows at least this share of the image's area.
+    """
+    codes, grid = _tokenizer(tokenizer, data)
+    fits = data.size // grid if data.size % grid == 0 else 0
+    patch = patch or fits or patch_for(data.size)
+    net = build(encoder, channels=data.channels, size=data.size, patch=patch)
+    if getattr(net, "grid", grid) != grid:
+        raise UserError(
+            f"{tokenizer} has {grid} x {grid} words for images that have {data.size // patch} x "
+            f"{data.size // patch} patches; use a vqvae run of --stride {patch}"
+        )
+    words = len(codes.codes.codebook.vectors)
+    method = BEiT(net, codes, words=words, ratio=ratio, smallest=smallest_block)
+    view = View(Crop(data.size, scale=(smallest_crop, 1.0)))
+    run = training.run(method, Views([view], data.mean, data.std))
+    return replace(run, architecture={"name": encoder, "patch": patch})
+
+
+def _tokenizer(run: str, data: Pixels) -> tuple[Tokenizer, int]:
+    """The tokenizer of a run, and how many words a side it has for an image."""
+    from selftaught.pretrained import method_of
+
+    if not run:
+        raise UserError(
+            "beit names the words of a tokenizer: train one with `selftaught pretrain vqvae` and "
+            "give its folder as --tokenizer"
+        )
+    method, seen, name = method_of(run)
+    if not isinstance(method, VQVAE):
+        raise UserError(f"{run} is a run of {name}; give --tokenizer a run of vqvae")
+    if (seen.channels, seen.size) != (data.channels, data.size):
+        raise UserError(
+            f"{run} sees {seen.channels} x {seen.size} pixels and the images have {data.channels} "
+            f"x {data.size}; give --tokenizer a run on images like these"
+        )
+    grid = map_side(method.encoder, data.channels, data.size)
+    return Tokenizer(method, (seen.mean, seen.std), (data.mean, data.std)), grid

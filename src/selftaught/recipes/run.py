@@ -43,6 +43,7 @@ class Run:
     clip: float = math.inf  # bound of the gradient's norm
     survey_every: int = 0  # steps between two looks at the whole data set; 0 is never
     images: int | None = None  # train only on so many of the images, evenly spread
+    architecture: dict[str, Any] | None = None  # of the encoder, where it outlives its recipe
 
     def __post_init__(self) -> None:
         if not 0 <= self.warmup < 1:

@@ -101,4 +101,35 @@ image, whole -> gradients -> histograms of their directions -> target   /""",
             "smallest_crop": 0.5,
         },
     ),
+    "beit": Card(
+        function="selftaught.recipes.masked:beit",
+        family=FAMILY,
+        modality="images",
+        paper="Bao et al., BEiT: BERT Pre-Training of Image Transformers",
+        year=2021,
+        url="https://arxiv.org/abs/2106.08254",
+        measured="not measured yet",
+        idea=(
+            "A tokenizer that was trained before has a word for each patch. Blocks of the image "
+            "are blanked, and the network names the words that were there, as BERT names those "
+            "of a sentence."
+        ),
+        diagram="""\
+image, blocks blanked -> encoder -> tokens of the blanked -> linear -> scores \\
+                                                                              cross-entropy
+image, whole -> tokenizer (a vqvae run, frozen) -> words of the blanked      /""",
+        needs="a finished vqvae run on images of the same size; an encoder with tokens; any batch",
+        choose="where a tokenizer is there already; else simmim or mae have less to set up",
+        published={
+            "encoder": "vit_base_patch16_224",
+            "epochs": 800,
+            "batch_size": 2048,
+            "lr": 1.5e-3,
+            "weight_decay": 0.05,
+            "warmup": 0.0125,
+            "clip": 3.0,
+            "ratio": 0.4,
+            "smallest_block": 16,
+        },
+    ),
 }
