@@ -34,6 +34,9 @@ from selftaught.recipes.parameters import parameters
 IMAGES = 240_000
 SEEDS = (0, 1, 2)
 SPEED_STEPS = 60
+NEED_COLOUR = ("colorization",)  # not to be had here
+OTHERWISE = ("cpc", "vqvae")  # an encoder of a common name, built or used in a way of its own
+FIRST = {"beit": ("tokenizer", "vqvae")}  # the option that names a run of another method
 SHOWN = ("knn/20", "logreg")
 
 
@@ -53,7 +56,7 @@ class Rows:
         key = (kind, name, seed)
         found = [r for r in self.all() if (r["kind"], r["name"], r["seed"]) == key]
         if kind in ("method", "speed"):
-            found = [r for r in found if r["arguments"] == defaults(name)]
+            found = [r for r in found if own(name, r["arguments"]) == own(name, defaults(name))]
         return found[-1] if found else None
 
     def add(self, row: dict[str, Any]) -> None:
@@ -66,11 +69,34 @@ def defaults(method: str) -> dict[str, Any]:
     return {p.name: p.default for p in parameters(find(method)).values()}
 
 
+def network(method: str, encoder: str) -> str:
+    """What the random encoder of a method is called: the same where it is the same."""
+    return f"{encoder} of {method}" if method in OTHERWISE else encoder
+
+
+def own(method: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments without the place of another run."""
+    return {k: v for k, v in arguments.items() if k != FIRST.get(method, ("", ""))[0]}
+
+
 def train(
     method: str, seed: int, steps: int, data: Path, out: Path
 ) -> tuple[dict[str, Any], int, float]:
     """What a row of a finished run says, its most memory in kilobytes, and its seconds."""
     options = ["--steps", str(steps), "--seed", str(seed), "--evaluate", "off"]
+    shown = {str(data): "$SELFTAUGHT_DATA/fashion-mnist", str(out): "RUN"}
+    if method in FIRST:
+        option, other = FIRST[method]
+        first = out.parent / other
+        train(
+            other,
+            seed,
+            steps * defaults(method)["batch_size"] // defaults(other)["batch_size"],
+            data,
+            first,
+        )
+        options += [f"--{option}", str(first)]
+        shown[str(first)] = f"RUN-OF-{other.upper()}"
     command = ["selftaught", "pretrain", method, str(data), "--out", str(out), *options]
     began = time.perf_counter()
     process = subprocess.Popen([str(Path(sys.executable).parent / command[0]), *command[1:]])
@@ -79,13 +105,12 @@ def train(
     if status:
         raise SystemExit(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
     done = json.loads((out / "run.json").read_text())
-    shown = {str(data): "$SELFTAUGHT_DATA/fashion-mnist", str(out): "RUN"}
     row = {
         "name": method,
         "seed": seed,
         "command": " ".join(shown.get(word, word) for word in command),
         "encoder": done["call"]["arguments"]["encoder"],
-        "arguments": done["call"]["arguments"],
+        "arguments": own(method, done["call"]["arguments"]),
         "steps": done["steps"],
         "signals": done["signals"],
         "verdict": done["verdict"],
@@ -124,7 +149,7 @@ def time_steps(rows: Rows, method: str, data: Path) -> None:
 def baselines(rows: Rows, out: Path, seed: int, data: Path) -> dict[str, float]:
     """Evaluate the run, and its baselines where no row has them; the run's own scores."""
     card = pretrained.read_card(out)
-    encoder = card["arguments"]["encoder"]
+    encoder = network(card["recipe"], card["arguments"]["encoder"])
     wanted = ["encoder"]
     wanted += ["random"] if rows.find("random", encoder, seed) is None else []
     wanted += ["pixels"] if rows.find("pixels", "", 0) is None else []
@@ -144,7 +169,7 @@ def table(rows: Rows) -> str:
         mine = [r for seed in SEEDS if (r := rows.find("method", name, seed))]
         if not mine:
             continue
-        random = [rows.find("random", r["encoder"], r["seed"]) for r in mine]
+        random = [rows.find("random", network(name, r["encoder"]), r["seed"]) for r in mine]
         cells = [spread([r["scores"][p] for r in mine]) for p in SHOWN]
         cells += [spread([r["scores"][p] for r in random if r]) for p in SHOWN]
         speed = rows.find("speed", name, 0)
@@ -162,8 +187,9 @@ def table(rows: Rows) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    usual = [name for name in RECIPES if name not in NEED_COLOUR]
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--methods", default=",".join(RECIPES))
+    parser.add_argument("--methods", default=",".join(usual))
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
     parser.add_argument("--speed", action="store_true", help="samples/s and memory only")
     parser.add_argument("--table", action="store_true", help="measure nothing")
