@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from selftaught.commands.evaluate import evaluate
     from selftaught.commands.export import export
     from selftaught.commands.finetune import finetune
+    from selftaught.commands.label_free import label_free
     from selftaught.commands.pictures import reconstruct, sample
     from selftaught.commands.pretrain import pretrain
     from selftaught.errors import Stopped, UserError
@@ -34,6 +35,7 @@ __all__ = [
     "export",
     "finetune",
     "fit",
+    "label_free",
     "load",
     "pretrain",
     "reconstruct",
@@ -54,6 +56,7 @@ _PLACES = {
     "export": "commands.export",
     "finetune": "commands.finetune",
     "fit": "train",
+    "label_free": "commands.label_free",
     "load": "pretrained",
     "pretrain": "commands.pretrain",
     "reconstruct": "commands.pictures",

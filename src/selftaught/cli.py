@@ -77,6 +77,7 @@ def evaluate(
     data: tuple[str, ...],
     test: str | None = None,
     protocols: str = "knn,logreg",
+    label_free: bool = False,
     device: Device = "auto",
     json: bool = False,
 ) -> None:
@@ -88,12 +89,14 @@ def evaluate(
         test: labelled images to test on; without it, the data's own test part or a held-out fifth.
         protocols: with commas: knn, logreg, svm, fewshot, clustering, retrieval, or one of a kind,
             as knn/20; all is every one.
+        label_free: instead, what can be said without labels; compares runs of one method only.
         device: where features are computed.
         json: print JSON; of several data sets, by name.
     """
     from rich.console import Console
 
     from selftaught.commands.evaluate import evaluate, record
+    from selftaught.commands.label_free import label_free as signals
     from selftaught.report import table
 
     if not data:
@@ -103,9 +106,13 @@ def evaluate(
     console, options = Console(quiet=json), {"test": test, "device": device, "cached": True}
     found: dict[str, Any] = {}
     for name in data:
-        found[name] = evaluate(run, name, protocols=protocols.split(","), **options)
         if len(data) > 1:
             console.print(f"\n{name}", highlight=False)
+        if label_free:
+            found[name] = signals(run, name, device=device)
+            console.print(table.label_free(found[name]))
+            continue
+        found[name] = evaluate(run, name, protocols=protocols.split(","), **options)
         table.show(found[name], console)
         record(run, name, found[name])
     if json:

@@ -27,6 +27,21 @@ def show(result: Mapping[str, Any], console: Console) -> None:
         console.print(result["split"], highlight=False)
 
 
+def label_free(result: Mapping[str, Any]) -> Table:
+    """What `selftaught.label_free` returned."""
+    count, views = result["groups"]
+    table = Table(
+        title="label-free signals: they compare runs of one method, never two methods",
+        caption=f"{result['images']:,} images; alignment and lidar on {count} x {views} views",
+    )
+    for name in ("signal", "this encoder", "random weights"):
+        table.add_column(name, justify="left" if name == "signal" else "right")
+    for name, value in result["rows"]["encoder"].items():
+        cells = [value, result["rows"]["random"][name]]
+        table.add_row(name, *("?" if v is None else f"{v:.3f}" for v in cells))
+    return table
+
+
 def finetuned(result: Mapping[str, Any]) -> Table:
     """What `selftaught.finetune` returned."""
     title = f"accuracy, % ({result['labels']:,} labels, {result['test']:,} test)"

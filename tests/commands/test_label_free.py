@@ -1,0 +1,49 @@
+import json
+
+import numpy as np
+import pytest
+
+import selftaught
+from commands.tiny import archive, call, refused
+
+SIGNALS = {"rankme", "effective_rank", "stable_rank", "nesum", "alpha", "feature_std"}
+SIGNALS |= {"mean_cosine", "centred_rank", "uniformity", "alignment", "lidar"}
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Enough images for the spectrum of 256 features, without labels."""
+    place = tmp_path_factory.mktemp("many") / "x.npz"
+    x = np.random.default_rng(0).integers(0, 256, (600, 8, 8), dtype=np.uint8)
+    np.savez(place, x=x)
+    return place
+
+
+def test_every_signal_beside_random_weights(capsys, finished, many):
+    words = ("evaluate", finished, "--data", many, "--label-free")
+    found = json.loads(call(capsys, *words, "--json").out)
+    assert set(found["rows"]) == {"encoder", "random"}
+    assert set(found["rows"]["encoder"]) == SIGNALS
+    assert all(v is not None for v in found["rows"]["encoder"].values())
+    assert found["rows"]["encoder"] != found["rows"]["random"]
+    assert (found["images"], found["groups"]) == (600, [256, 8])
+    answer = call(capsys, *words)
+    assert "never two methods" in answer.out
+    assert "lidar" in answer.out
+
+
+def test_it_is_the_same_each_time(finished, many):
+    assert selftaught.label_free(finished, many) == selftaught.label_free(finished, many)
+
+
+def test_of_few_images_the_spectrum_is_not_told(capsys, finished, tmp_path):
+    data = archive(tmp_path / "few.npz", 30)
+    found = selftaught.label_free(finished, data)["rows"]["encoder"]
+    assert found["rankme"] is None
+    assert found["alignment"] is not None
+    assert "?" in call(capsys, "evaluate", finished, "--data", data, "--label-free").out
+
+
+def test_bad_input(capsys, finished, many, tmp_path):
+    refused(call(capsys, "evaluate", tmp_path, "--data", many, "--label-free"), "no finished")
+    refused(call(capsys, "evaluate", finished, "--data", tmp_path / "x", "--label-free"), "x")
