@@ -229,11 +229,11 @@ def instdisc(
     instances: int = 12000,
     dim: int = 128,
     temperature: float = 0.1,
-    noise: int = 0,
+    noise: int = 4096,
     momentum: float = 0.5,
     proximal: float = 30.0,
     look: Look = Look(),
-    training: Training = Training(),
+    training: Training = Training(lr=2e-4),
 ) -> Run:
     """InstDisc (Wu et al. 2018, arXiv 1805.01978): each image is a class of its own.
 
