@@ -77,7 +77,9 @@ def pretrain(
     job = Job(folder, asked, settings.device_of(device), console)
     with checkpoint.lock(folder.path):
         if job.description.get("finished"):
-            console.print(f"{folder.path} is finished; nothing to train", highlight=False)
+            console.print(
+                f"{folder.path} is finished; nothing to train", highlight=False, soft_wrap=True
+            )
         else:
             job.train(workers, 60 * draw_every)
             _finish(job)
