@@ -67,8 +67,8 @@ def test_codes_become_like_the_prior():
         found = players.pictures(points(2000))
     assert code.mean().abs().item() < 0.3
     assert code.std().item() == pytest.approx(1, abs=0.3)
-    error = (found["reconstruction"] - found["image"]).square().mean()
-    assert error < 0.2 * found["image"].var(dim=0).mean()
+    error = (found["reconstruction"] - found["seen"]).square().mean()
+    assert error < 0.2 * found["seen"].var(dim=0).mean()
 
 
 def test_images_codes_samples_and_reconstructions():
@@ -83,7 +83,7 @@ def test_images_codes_samples_and_reconstructions():
     with torch.no_grad():
         code, found, drawn = method.code(x), method.pictures(x), method.sample(5)
         assert code.shape == (len(x), 8)
-        assert torch.equal(found["image"], x)
+        assert torch.equal(found["seen"], x)
         assert list(found)[-1] == "reconstruction"
         assert torch.equal(found["reconstruction"], method.decode(code))
     assert drawn.shape == (5, 1, 16, 16)

@@ -87,7 +87,7 @@ def test_images_codes_samples_and_reconstructions():
     with torch.no_grad():
         code, found, drawn = method.code(x), method.pictures(x), method.sample(5)
         assert code.shape == (len(x), 8)
-        assert torch.equal(found["image"], x)
+        assert torch.equal(found["seen"], x)
         assert list(found)[-1] == "reconstruction"
         assert torch.equal(found["reconstruction"], method.decode(code))
     assert drawn.shape == (5, 1, 16, 16)

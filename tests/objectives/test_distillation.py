@@ -10,6 +10,7 @@ from selftaught.objectives.distillation import (
     centred,
     koleo,
     patch_distillation,
+    soft_cross_entropy,
     view_distillation,
 )
 
@@ -102,3 +103,23 @@ def test_koleo_is_finite_for_equal_rows_and_in_single_precision_under_autocast()
         half = koleo(far)
     assert half.dtype == torch.float32
     assert half.item() == pytest.approx(koleo(far).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_soft_cross_entropy_sample_by_sample(temperature):
+    student, teacher = scores(5, 3), scores(5, 3, seed=1)
+    total = 0.0
+    for s, t in zip(student.tolist(), teacher.tolist(), strict=True):
+        p = [math.exp(v / temperature) for v in t]
+        q = [math.exp(v / temperature) for v in s]
+        total -= sum(a / sum(p) * math.log(b / sum(q)) for a, b in zip(p, q, strict=True))
+    found = soft_cross_entropy(student, teacher, temperature)
+    assert found.item() == pytest.approx(total / 5, rel=1e-9)
+    loss = lambda s: soft_cross_entropy(s, teacher, temperature)  # noqa: E731
+    assert torch.autograd.gradcheck(loss, student.requires_grad_())
+
+
+def test_the_targets_of_soft_cross_entropy_get_no_gradient():
+    student, teacher = (scores(5, 3, seed=i).requires_grad_() for i in range(2))
+    soft_cross_entropy(student, teacher, 2.0).backward()
+    assert teacher.grad is None

@@ -70,7 +70,7 @@ class AAE(Method):
 
     def pictures(self, x: Tensor) -> dict[str, Tensor]:
         """The image, and what the decoder makes of its code."""
-        return {"image": x, "reconstruction": self.decode(self.code(x))}
+        return {"seen": x, "reconstruction": self.decode(self.code(x))}
 
     def signals(self, x: Tensor) -> dict[str, float]:
         """``sample_diversity``, by which a collapsed decoder is known."""

@@ -57,7 +57,7 @@ class BiGAN(Method):
 
     def pictures(self, x: Tensor) -> dict[str, Tensor]:
         """The image, and what the generator makes of its code."""
-        return {"image": x, "reconstruction": self.decode(self.code(x))}
+        return {"seen": x, "reconstruction": self.decode(self.code(x))}
 
     def signals(self, x: Tensor) -> dict[str, float]:
         """``sample_diversity``, by which a collapsed generator is known."""
