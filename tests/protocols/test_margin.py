@@ -5,7 +5,7 @@ from sklearn.svm import LinearSVC
 
 from protocols.test_linear import draw, standardised
 from selftaught.errors import UserError
-from selftaught.protocols.convex import SQUARED_HINGE, folds, solve
+from selftaught.protocols.convex import SQUARED_HINGE, Samples, folds, solve
 from selftaught.protocols.margin import svm
 
 
@@ -21,7 +21,8 @@ def test_finds_the_optimum_that_liblinear_finds(c):
     (train,) = standardised(x)
     start = torch.zeros(4, 6).double(), torch.zeros(4).double()
     options = {"tolerance": 1e-6, "iterations": 1000}
-    weight, bias, converged = solve(SQUARED_HINGE, torch.from_numpy(train), y, c, start, **options)
+    samples = Samples(torch.from_numpy(train), y)
+    weight, bias, converged = solve(SQUARED_HINGE, samples, c, start, **options)
     assert converged
     model = exact(train, y.numpy(), c)
     np.testing.assert_allclose(weight, model.coef_, atol=1e-4)

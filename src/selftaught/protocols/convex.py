@@ -45,10 +45,17 @@ CROSS_ENTROPY = Loss(_cross_entropy, 0.1)
 SQUARED_HINGE = Loss(_squared_hinge, 0.5)
 
 
+class Samples:
+    """Features, their classes, and what every fit to them needs."""
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.x, self.y = x, y  # (N, D), (N,)
+        self.moment = x.T @ x / len(x)  # (D, D)
+
+
 def solve(
     loss: Loss,
-    x: Tensor,
-    y: Tensor,
+    samples: Samples,
     c: float,
     start: tuple[Tensor, Tensor],
     *,
@@ -63,10 +70,11 @@ def solve(
     class, h the loss's curvature: in V the problem is nearly round, and its gradient has the same
     scale for all features.
     """
+    x, y = samples.x, samples.y
     n, dim = x.shape
     penalty, curvature = 1 / (c * n), loss.curvature
-    hessian = x.T @ x * (curvature / n) + penalty * torch.eye(dim, dtype=x.dtype, device=x.device)
-    to_v = torch.linalg.cholesky(hessian)
+    identity = torch.eye(dim, dtype=x.dtype, device=x.device)
+    to_v = torch.linalg.cholesky(curvature * samples.moment + penalty * identity)
     to_w = torch.linalg.inv(to_v)
 
     def split(v: np.ndarray) -> tuple[Tensor, Tensor]:

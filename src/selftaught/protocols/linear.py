@@ -10,6 +10,7 @@ from selftaught.protocols.convex import (
     FINAL,
     GRID,
     SEARCH,
+    Samples,
     check,
     folds,
     moments,
@@ -65,7 +66,7 @@ def logreg(
     accuracy, starts = _path(x, y, held, len(present), sorted(grid))
     best = max(accuracy, key=lambda c: (accuracy[c], -c))
     weight, bias, converged = solve(
-        CROSS_ENTROPY, x, y, best, starts[best], tolerance=FINAL, iterations=1000
+        CROSS_ENTROPY, Samples(x, y), best, starts[best], tolerance=FINAL, iterations=1000
     )
     weight = weight / scale
     bias = bias - weight @ mean
@@ -79,13 +80,11 @@ def _path(
 ) -> tuple[dict[float, float], dict[float, tuple[Tensor, Tensor]]]:
     """Held-out accuracy and solution for each C, every fit starting from the one before."""
     accuracy, solutions = {}, {}
-    x_fit, y_fit, x_held, y_held = x[~held], y[~held], x[held], y[held]
+    fit, x_held, y_held = Samples(x[~held], y[~held]), x[held], y[held]
     weight, bias = x.new_zeros(classes, x.shape[1]), x.new_zeros(classes)
     for c in grid:
         start = weight, bias
-        weight, bias, _ = solve(
-            CROSS_ENTROPY, x_fit, y_fit, c, start, tolerance=SEARCH, iterations=100
-        )
+        weight, bias, _ = solve(CROSS_ENTROPY, fit, c, start, tolerance=SEARCH, iterations=100)
         hits = (x_held @ weight.T + bias).argmax(dim=1) == y_held
         accuracy[c], solutions[c] = hits.double().mean().item(), (weight, bias)
     return accuracy, solutions

@@ -10,6 +10,7 @@ from selftaught.protocols.convex import (
     GRID,
     SEARCH,
     SQUARED_HINGE,
+    Samples,
     check,
     folds,
     moments,
@@ -56,7 +57,9 @@ def svm(
     accuracy = {c: sum(hits[0][c] for hits in parts) / size for c in sorted(grid)}
     best = max(accuracy, key=lambda c: (accuracy[c], -c))
     start = x.new_zeros(len(present), x.shape[1]), x.new_zeros(len(present))
-    weight, bias, _ = solve(SQUARED_HINGE, x, y, best, start, tolerance=FINAL, iterations=1000)
+    weight, bias, _ = solve(
+        SQUARED_HINGE, Samples(x, y), best, start, tolerance=FINAL, iterations=1000
+    )
     scores = ((test_x.to(x) - mean) / scale) @ weight.T + bias  # (M, K)
     return SVMResult(present[scores.argmax(dim=1)].cpu(), best, accuracy)
 
@@ -65,14 +68,11 @@ def _path(
     x: Tensor, y: Tensor, held: Tensor, classes: int, grid: list[float]
 ) -> tuple[dict[float, int], int]:
     """How many of the held-out samples are right for each C, and how many there are."""
-    hits = {}
+    hits, fit = {}, Samples(x[~held], y[~held])
     weight, bias = x.new_zeros(classes, x.shape[1]), x.new_zeros(classes)
     for c in grid:
-        weight, bias, _ = solve(
-            *(SQUARED_HINGE, x[~held], y[~held], c, (weight, bias)),
-            tolerance=SEARCH,
-            iterations=100,
-        )
+        start = weight, bias
+        weight, bias, _ = solve(SQUARED_HINGE, fit, c, start, tolerance=SEARCH, iterations=100)
         right = (x[held] @ weight.T + bias).argmax(dim=1) == y[held]
         hits[c] = int(right.sum())
     return hits, int(held.sum())
