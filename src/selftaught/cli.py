@@ -131,6 +131,7 @@ def finetune(
     from_head_layer: int = 0,
     layer_decay: float = 1.0,
     freeze: bool = False,
+    probe: bool = True,
     batch_size: int = 128,
     lr: float = 1e-3,
     weight_decay: float = 0.05,
@@ -155,6 +156,7 @@ def finetune(
         from_head_layer: keep so many layers of the projection head below the classifier.
         layer_decay: factor of the learning rate from each layer to the one before it.
         freeze: train the linear classifier only.
+        probe: begin with the logistic regression on the frozen features as the last layer.
         batch_size: images a step.
         lr: learning rate of the last layer after the warm-up.
         weight_decay: of weight matrices and kernels.

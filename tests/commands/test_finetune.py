@@ -74,6 +74,17 @@ def test_a_frozen_encoder_stays_as_it_was(capsys, finished, few, tmp_path):
     assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
+def test_it_begins_with_the_solution_on_frozen_features(capsys, finished, few, tmp_path):
+    still = ("--freeze", "--lr", "1e-12", "--weight-decay", 0)
+    found = json.loads(tune(capsys, finished, few, tmp_path / "a", *still, steps=1).out)["rows"]
+    assert found["fine-tuned"] == found["logreg"]
+    kept = ("--from-head-layer", 1)
+    assert tune(capsys, finished, few, tmp_path / "b", *still, *kept, steps=1).code == 0
+    tune(capsys, finished, few, tmp_path / "c", *still, *kept, "--no-probe", steps=1)
+    probed, random = (weights(tmp_path / n / "fine-tuned")["network.2.bias"] for n in ("b", "c"))
+    assert not torch.allclose(probed, random)
+
+
 def test_it_goes_on_bit_for_bit(capsys, finished, few, tmp_path):
     whole, part = tmp_path / "whole", tmp_path / "part"
     tune(capsys, finished, few, whole)

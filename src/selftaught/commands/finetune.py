@@ -22,7 +22,7 @@ from selftaught.errors import UserError
 from selftaught.methods.classifier import Classifier
 from selftaught.nn.encoders import stages
 from selftaught.optim import layered
-from selftaught.protocols.linear import logreg
+from selftaught.protocols.linear import LogregResult, logreg
 from selftaught.recipes.run import Run
 from selftaught.report import table
 from selftaught.runfolder import RunFolder
@@ -39,6 +39,7 @@ class Settings(NamedTuple):
     from_head_layer: int = 0
     layer_decay: float = 1.0
     freeze: bool = False
+    probe: bool = True
     batch_size: int = BATCH
     lr: float = 1e-3
     weight_decay: float = 0.05
@@ -87,6 +88,11 @@ def finetune(
     train, held, split = parts(data, test)
     console, folder = Console(quiet=quiet), Path(out).expanduser()
     chosen = _chosen(train, labels, seed or 0)
+    few = Labelled(
+        train.images.take(chosen.items), chosen.labels, torch.ones(len(chosen.items)) > 0
+    )
+    encoder = pretrained.load(run).to(settings.device_of(device))
+    frozen = _probe(encoder, encoder, few)
     call = {"data": str(data), "steps": steps, "minutes": minutes, "seed": seed or 0}
     call |= {"precision": precision, "scale": None, "size": card["pixels"]["size"]}
     found: dict[str, Score] = {}
@@ -95,11 +101,18 @@ def finetune(
         place.check(resume=resume)
         asked = call | {"method": name, "arguments": own._asdict()}
         same_settings(place, asked)
-        job = FineTuning(place, asked, device, console, card, chosen, scratch=scratch)
+        begun = None if scratch or not own.probe else _last_layer(own, encoder, few, frozen)
+        job = FineTuning(place, asked, device, console, card, chosen, begun, scratch=scratch)
         job.complete()
         found[name] = job.accuracy(held)
     _write_items(folder / "labels.txt", train, chosen, data)
-    found |= _frozen(run, train, held, chosen, device)
+    pixels = pretrained.RawPixels(encoder)
+    for name, net, fitted in (
+        ("logreg", encoder, frozen),
+        ("logreg on pixels", pixels, _probe(pixels, encoder, few)),
+    ):
+        if fitted is not None:
+            found[name] = _score(net, encoder, fitted, held)
     result = {
         "rows": {name: round(score.value, 2) for name, score in found.items()},
         "intervals": {n: [round(s.low, 2), round(s.high, 2)] for n, s in found.items()},
@@ -142,26 +155,37 @@ def _write_items(path: Path, train: Labelled, chosen: Chosen, data: str | Path) 
     checkpoint.write_atomic(path, "".join(lines).encode())
 
 
-def _frozen(
-    run: str | Path, train: Labelled, held: Labelled, chosen: Chosen, device: str
-) -> dict[str, Score]:
-    """Logistic regression with the same labels on the frozen features and on raw pixels."""
-    if chosen.labels.unique(return_counts=True)[1].max() < 2:
-        return {}  # it cannot choose its penalty
-    encoder = pretrained.load(run).to(settings.device_of(device))
-    found = {}
-    few = Labelled(
-        train.images.take(chosen.items),
-        chosen.labels,
-        torch.ones(len(chosen.items), dtype=torch.bool),
-    )
-    for name, net in (("logreg", encoder), ("logreg on pixels", pretrained.RawPixels(encoder))):
-        x, i = features(net, encoder, few.images)
-        tx, j = features(net, encoder, held.images, cached=net is encoder)
-        keep = held.chosen[j]
-        predictions = logreg(x, few.values[i], tx[keep]).predictions
-        found[name] = mean_score(predictions == held.values[j][keep])
-    return found
+def _probe(net: nn.Module, like: pretrained.Pretrained, few: Labelled) -> LogregResult | None:
+    """Logistic regression on what ``net`` makes of the labelled images; None for too few of them.
+
+    It needs a class with two to choose its penalty.
+    """
+    if few.values.unique(return_counts=True)[1].max() < 2:
+        return None
+    x, index = features(net, like, few.images, cached=net is like)
+    return logreg(x, few.values[index], x[:0])
+
+
+def _last_layer(
+    own: Settings, encoder: pretrained.Pretrained, few: Labelled, frozen: LogregResult | None
+) -> LogregResult | None:
+    """What the classifier's last layer begins with; ``frozen`` is the probe of the encoder."""
+    if not own.from_head_layer:
+        return frozen
+    method = pretrained.method_of(own.run)[0].to(next(encoder.parameters()).device)
+    kept = kept_of(method, own.from_head_layer, encoder.card)
+    assert kept is not None
+    return _probe(nn.Sequential(method.encoder, kept).eval(), encoder, few)
+
+
+def _score(
+    net: nn.Module, like: pretrained.Pretrained, fitted: LogregResult, held: Labelled
+) -> Score:
+    """The accuracy of a logistic regression on what ``net`` makes of the test part."""
+    x, index = features(net, like, held.images, cached=net is like)
+    keep = held.chosen[index]
+    scores = x[keep].double() @ fitted.weight.T.cpu() + fitted.bias.cpu()
+    return mean_score(fitted.classes[scores.argmax(dim=1)] == held.values[index][keep])
 
 
 class FineTuning(Supervised):
@@ -175,10 +199,11 @@ class FineTuning(Supervised):
         console: Console,
         card: dict[str, Any],
         chosen: Chosen,
+        last: LogregResult | None,
         *,
         scratch: bool,
     ) -> None:
-        self.chosen, self.scratch = chosen, scratch
+        self.chosen, self.scratch, self.last = chosen, scratch, last
         super().__init__(folder, call, device, console, card)
 
     def _choose(self) -> Images:
@@ -196,6 +221,8 @@ class FineTuning(Supervised):
                 kept=kept,
                 freeze=own.freeze and not self.scratch,
             )
+            if self.last is not None:
+                method.begin_with(self.last.weight, self.last.bias)
         count = len(self.chosen.items)
         batch = settings.batch_size_for(None, own.batch_size, count)
         rates = {"lr": own.lr, "weight_decay": own.weight_decay, "decay": own.layer_decay}

@@ -1,5 +1,6 @@
 """A classifier with labels: what a learned encoder is fine-tuned as."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -47,6 +48,17 @@ class Classifier(Method):
         if self.freeze:
             self.network[:2].eval()
         return self
+
+    @torch.no_grad()
+    def begin_with(self, weight: Tensor, bias: Tensor) -> None:
+        """Make the linear layer a solution on the frozen features: weight (K, D), bias (K,).
+
+        Fine-tuning from there distorts the features less than from a random layer: LP-FT (Kumar et
+        al. 2022, https://arxiv.org/abs/2202.10054).
+        """
+        layer: nn.Linear = self.network[2]  # pyright: ignore
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
 
     def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
         """``cross_entropy`` of one view."""
