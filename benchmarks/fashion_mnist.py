@@ -17,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from rows import commit, spread
+
 METHODS = {"simclr": (0, 1, 2), "byol": (0, 1, 2), "mae": (0, 1, 2)}
 PROTOCOLS = ("knn/20", "knn/200", "logreg")
 
@@ -49,15 +51,6 @@ def measure(method: str, seed: int, minutes: float, data: Path) -> dict:
     }
 
 
-def commit() -> str:
-    git = ["git", "-C", str(Path(__file__).parent)]
-    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    dirty = subprocess.run(
-        [*git, "status", "--porcelain", "--", "../src"], capture_output=True, text=True
-    )
-    return head.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")
-
-
 def table(rows: list[dict]) -> str:
     """Mean and sd over seeds of each method, with its baselines."""
     lines = [
@@ -76,11 +69,6 @@ def table(rows: list[dict]) -> str:
                 + (f"{speed:.0f} |" if features == "encoder" else "|")
             )
     return "\n".join(lines)
-
-
-def spread(values: list[float]) -> str:
-    sd = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.2f}{sd}"
 
 
 def main() -> None:

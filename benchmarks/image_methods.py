@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fashion_mnist import commit, spread
+from rows import Rows, commit, fashion_mnist, spread
 
 from selftaught import evaluate, pretrained
 from selftaught.recipes import RECIPES, find
@@ -40,29 +40,12 @@ FIRST = {"beit": ("tokenizer", "vqvae")}  # the option that names a run of anoth
 SHOWN = ("knn/20", "logreg")
 
 
-class Rows:
-    """The rows of a file, into which others may write too."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def all(self) -> list[dict[str, Any]]:
-        """As the file is now."""
-        text = self.path.read_text() if self.path.exists() else ""
-        return [json.loads(line) for line in text.splitlines()]
-
-    def find(self, kind: str, name: str, seed: int) -> dict[str, Any] | None:
-        """The newest row of that kind, name and seed; of methods, with the defaults of now."""
-        key = (kind, name, seed)
-        found = [r for r in self.all() if (r["kind"], r["name"], r["seed"]) == key]
-        if kind in ("method", "speed"):
-            found = [r for r in found if own(name, r["arguments"]) == own(name, defaults(name))]
-        return found[-1] if found else None
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Append a row to the file."""
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+def newest(rows: Rows, kind: str, name: str, seed: int) -> dict[str, Any] | None:
+    """The newest row of that kind, name and seed; of methods, with the defaults of now."""
+    found = rows.all(kind=kind, name=name, seed=seed)
+    if kind in ("method", "speed"):
+        found = [r for r in found if own(name, r["arguments"]) == own(name, defaults(name))]
+    return found[-1] if found else None
 
 
 def defaults(method: str) -> dict[str, Any]:
@@ -151,8 +134,8 @@ def baselines(rows: Rows, out: Path, seed: int, data: Path) -> dict[str, float]:
     card = pretrained.read_card(out)
     encoder = network(card["recipe"], card["arguments"]["encoder"])
     wanted = ["encoder"]
-    wanted += ["random"] if rows.find("random", encoder, seed) is None else []
-    wanted += ["pixels"] if rows.find("pixels", "", 0) is None else []
+    wanted += ["random"] if newest(rows, "random", encoder, seed) is None else []
+    wanted += ["pixels"] if newest(rows, "pixels", "", 0) is None else []
     found = evaluate(out, data, rows=wanted)["rows"]
     for kind, name, number in (("random", encoder, seed), ("pixels", "", 0)):
         if kind in found:
@@ -166,19 +149,19 @@ def table(rows: Rows) -> str:
     head = "| method | encoder | seeds | knn/20 | logreg | random: knn/20 | random: logreg | "
     lines = [head + "samples/s | MB | verdict |", "|---|---|---|---|---|---|---|---|---|---|"]
     for name in RECIPES:
-        mine = [r for seed in SEEDS if (r := rows.find("method", name, seed))]
+        mine = [r for seed in SEEDS if (r := newest(rows, "method", name, seed))]
         if not mine:
             continue
-        random = [rows.find("random", network(name, r["encoder"]), r["seed"]) for r in mine]
+        random = [newest(rows, "random", network(name, r["encoder"]), r["seed"]) for r in mine]
         cells = [spread([r["scores"][p] for r in mine]) for p in SHOWN]
         cells += [spread([r["scores"][p] for r in random if r]) for p in SHOWN]
-        speed = rows.find("speed", name, 0)
+        speed = newest(rows, "speed", name, 0)
         cells.append(f"{speed['samples_per_second']:.0f}" if speed else "")
         cells.append(f"{speed['peak_megabytes']}" if speed else "")
         cells.append(", ".join(dict.fromkeys(r["verdict"]["word"] for r in mine)))
         seeds = ", ".join(str(r["seed"]) for r in mine)
         lines.append(f"| {name} | {mine[0]['encoder']} | {seeds} | {' | '.join(cells)} |")
-    pixels = rows.find("pixels", "", 0)
+    pixels = newest(rows, "pixels", "", 0)
     if pixels:
         scores = " | ".join(f"{pixels['scores'][p]:.2f}" for p in SHOWN)
         lines.append(f"| raw pixels | | | {scores} | | | | | |")
@@ -196,14 +179,14 @@ def main() -> None:
     asked = parser.parse_args()
     rows = Rows(asked.out)
     methods, seeds = asked.methods.split(","), [int(seed) for seed in asked.seeds.split(",")]
-    data = Path(os.environ.get("SELFTAUGHT_DATA", ".")) / "fashion-mnist"
+    data = fashion_mnist()
     if asked.speed:
         for method in methods:
-            if rows.find("speed", method, 0) is None:
+            if newest(rows, "speed", method, 0) is None:
                 time_steps(rows, method, data)
     elif not asked.table:
         for seed, method in product(seeds, methods):
-            if rows.find("method", method, seed) is None:
+            if newest(rows, "method", method, seed) is None:
                 measure(rows, method, seed, data)
     print(table(rows))
 

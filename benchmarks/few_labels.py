@@ -1,0 +1,119 @@
+"""What pre-training is worth with few labels on Fashion-MNIST: one row a number of labels and seed.
+
+    SELFTAUGHT_DATA=... python benchmarks/few_labels.py --out NAME.jsonl --runs DIR
+    ... --steps        SimCLR v2's three steps instead: a larger encoder, fine-tuned, distilled
+    ... --table        prints the tables of the rows that are there
+
+Encoders are simclr's of 240,000 images, one a seed, and stay in DIR, where another call finds them.
+The script can be stopped at any time and goes on where it was.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from rows import Rows, call, commit, fashion_mnist, spread
+
+from selftaught.commands.settings import environment
+
+IMAGES = 240_000
+SEEDS = (0, 1, 2)
+LABELS = (100, 600, 6000)
+LARGE, SMALL = "resnet10t", "resnet-nano"
+CLASSIFIERS = ("fine-tuned", "from scratch", "logreg", "logreg on pixels")
+
+
+def finished(run: Path) -> bool:
+    return (run / "encoder.safetensors").exists()
+
+
+def pretrained(method: str, seed: int, runs: Path, *more: object) -> tuple[Path, str]:
+    """A run of the stated budget, and its command."""
+    run = runs / f"{method}-{seed}"
+    options = ("--steps", IMAGES // 256, "--seed", seed, "--evaluate", "off", *more)
+    words = ("pretrain", method, fashion_mnist(), "--out", run, *options)
+    if finished(run):
+        return run, " ".join(["selftaught", *map(str, words)]).replace(str(run), "RUN")
+    return run, call(*words, *(["--resume"] if run.exists() else []), run=run)
+
+
+def with_labels(rows: Rows, count: int, seed: int, runs: Path) -> None:
+    run, first = pretrained("simclr", seed, runs)
+    out = runs / f"few-{count}-{seed}"
+    command = tune(run, out, f"{count // 10}-per-class", seed)
+    add(rows, "labels", seed, [first, command], labels=count, **result(out, "finetune"))
+
+
+def steps(rows: Rows, seed: int, runs: Path) -> None:
+    """SimCLR v2: pre-train, fine-tune on 1 % from the head's first layer, distil."""
+    run, first = pretrained("simclr_v2", seed, runs, "--encoder", LARGE)
+    few, small = runs / f"one-percent-{seed}", runs / f"student-{seed}"
+    second = tune(run, few, "1%", seed, "--from-head-layer", 1)
+    words = ("distill", few, fashion_mnist(), "--student", SMALL, "--out", small, "--seed", seed)
+    third = call(*words, *(["--resume"] if small.exists() else []), few=few, small=small)
+    student = result(small, "distill")
+    found = result(few, "finetune")
+    found["scores"]["student"] = student["scores"]["student"]
+    add(rows, "steps", seed, [first, second, third], **found, parameters=student["parameters"])
+
+
+def tune(run: Path, out: Path, labels: str, seed: int, *more: object) -> str:
+    words = ("finetune", run, fashion_mnist(), "--labels", labels, "--out", out, "--seed", seed)
+    return call(*words, *more, *(["--resume"] if out.exists() else []), run=run, few=out)
+
+
+def result(out: Path, name: str) -> dict[str, Any]:
+    found = json.loads((out / f"{name}.json").read_text())
+    kept = {key: found[key] for key in ("parameters",) if key in found}
+    return {"scores": found["rows"], "intervals": found["intervals"], "call": found["call"]} | kept
+
+
+def add(rows: Rows, kind: str, seed: int, commands: list[str], **more: Any) -> None:
+    machine = environment(torch.device("cpu"))
+    row = {"kind": kind, "seed": seed, "commands": commands}
+    rows.add(row | more | {"environment": machine, "commit": commit()})
+
+
+def tables(rows: Rows) -> str:
+    lines = ["| labels | seeds | " + " | ".join(CLASSIFIERS) + " |", "|---" * 6 + "|"]
+    for count in LABELS:
+        mine = rows.all(kind="labels", labels=count)
+        if mine:
+            cells = [spread([r["scores"][name] for r in mine]) for name in CLASSIFIERS]
+            seeds = ", ".join(str(r["seed"]) for r in mine)
+            lines.append(f"| {count:,} | {seeds} | {' | '.join(cells)} |")
+    mine = rows.all(kind="steps")
+    if mine:
+        lines += ["", "| 600 labels | parameters | accuracy |", "|---|---|---|"]
+        for name in (*CLASSIFIERS, "student"):
+            size = mine[0]["parameters"].get({"fine-tuned": "teacher"}.get(name, name))
+            shown = f"{size / 1e6:.2f} M" if size else ""
+            lines.append(f"| {name} | {shown} | {spread([r['scores'][name] for r in mine])} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, help="folder of the runs, kept")
+    parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
+    parser.add_argument("--steps", action="store_true", help="SimCLR v2's three steps")
+    parser.add_argument("--table", action="store_true", help="measure nothing")
+    asked = parser.parse_args()
+    rows = Rows(asked.out)
+    for seed in () if asked.table else map(int, asked.seeds.split(",")):
+        asked.runs.mkdir(parents=True, exist_ok=True)
+        if asked.steps:
+            if not rows.all(kind="steps", seed=seed):
+                steps(rows, seed, asked.runs)
+            continue
+        for count in LABELS:
+            if not rows.all(kind="labels", seed=seed, labels=count):
+                with_labels(rows, count, seed, asked.runs)
+    print(tables(rows))
+
+
+if __name__ == "__main__":
+    main()

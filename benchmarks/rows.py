@@ -1,0 +1,61 @@
+"""What the benchmarks share: rows in a file, the commands behind them, spreads."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+class Rows:
+    """The rows of a file, into which others may write too."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def all(self, **wanted: Any) -> list[dict[str, Any]]:
+        """Those with such values, as the file is now."""
+        text = self.path.read_text() if self.path.exists() else ""
+        rows = [json.loads(line) for line in text.splitlines()]
+        return [r for r in rows if all(r.get(key) == value for key, value in wanted.items())]
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Append a row to the file."""
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def fashion_mnist() -> Path:
+    return Path(os.environ.get("SELFTAUGHT_DATA", ".")) / "fashion-mnist"
+
+
+def call(*words: object, **named: Path) -> str:
+    """Run a command of selftaught; the command as it is shown, paths by their names.
+
+    Raises SystemExit where it fails.
+    """
+    command = [str(word) for word in words]
+    program = str(Path(sys.executable).parent / "selftaught")
+    done = subprocess.run([program, *command], stdout=subprocess.DEVNULL)
+    if done.returncode:
+        raise SystemExit(f"selftaught {' '.join(command)} ended with {done.returncode}")
+    names = {str(path): name.upper() for name, path in named.items()}
+    names[str(fashion_mnist())] = "$SELFTAUGHT_DATA/fashion-mnist"
+    return " ".join(["selftaught", *(names.get(word, word) for word in command)])
+
+
+def commit() -> str:
+    git = ["git", "-C", str(Path(__file__).parent)]
+    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    dirty = subprocess.run(
+        [*git, "status", "--porcelain", "--", "../src"], capture_output=True, text=True
+    )
+    return head.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")
+
+
+def spread(values: list[float]) -> str:
+    """Their mean, and their standard deviation where there are several."""
+    sd = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{sd}"
