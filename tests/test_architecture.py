@@ -31,6 +31,7 @@ TOP = {
     "pretrained",
     "initial",
     "runfolder",
+    "sklearn",
 }  # may import everything but the cli
 HEAVY = {"torch", "torchvision", "timm", "numpy", "sklearn", "scipy", "matplotlib", "pyarrow"}
 

@@ -297,17 +297,30 @@ def embed(
     print(f"{len(names)} x {found.shape[1]} features in {out}")
 
 
-def export(run: Positional[Path], *, out: Path) -> None:
-    """Write the encoder as safetensors, with a JSON card and a snippet that loads it.
+def export(
+    run: Positional[Path],
+    *,
+    out: Path,
+    format: Literal["safetensors", "timm", "onnx", "torch_export", "sklearn"] = "safetensors",
+    size: int | None = None,
+) -> None:
+    """Write the encoder for use elsewhere, with a JSON card and a snippet that loads it.
 
     Args:
-        run: folder of a finished run.
+        run: folder of a finished run, or of an exported encoder.
         out: a new folder.
+        format: what is to load it; safetensors is for selftaught itself.
+        size: side in pixels of the images of onnx and torch_export; without it, that of the run.
     """
     from selftaught.commands.export import export
 
-    export(run, out=out)
-    print(f"the encoder is in {out}; python {out / 'load.py'} loads it")
+    card = export(run, out=out, format=format, size=size)
+    seen, tried = card["preprocessing"], card["exported"]
+    print(
+        f"the encoder is in {out}; python {out / 'load.py'} loads it. Images are seen with "
+        f"{seen['channels']} x {seen['size']} x {seen['size']} pixels; by {tried['read_by']}, "
+        f"features differ by at most {tried['largest_difference']:.1g}"
+    )
 
 
 def doctor(

@@ -24,6 +24,7 @@ from selftaught.runfolder import RunFolder
 from selftaught.views.image import Centre, View, Views
 
 WEIGHTS, CARD = "encoder.safetensors", "encoder.json"
+OURS = ("safetensors", "sklearn")  # formats of exports that `load` reads
 
 
 class Pretrained(nn.Module):
@@ -148,6 +149,11 @@ def load(run: str | Path) -> Pretrained:
     Raises UserError where there is none or where it is damaged.
     """
     card = read_card(run)
+    form = card.get("exported", {}).get("format", "safetensors")
+    if form not in OURS:
+        raise UserError(
+            f"{run} holds an encoder for others ({form}), which load.py there loads; give the run"
+        )
     path = Path(run).expanduser() / WEIGHTS
     encoder = untrained(card)
     try:

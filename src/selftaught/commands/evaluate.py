@@ -83,6 +83,7 @@ PROTOCOLS: dict[str, Protocol] = {
 USUAL = ("knn/20", "knn/200", "logreg")
 HELD_OUT = 0.2  # share of the data that is held out where they have no test part
 SPLIT_SEED = 0
+RECORD = "evaluation.json"
 
 
 def evaluate(
@@ -149,21 +150,31 @@ def record(run: str | Path, data: str | Path, found: dict[str, Any]) -> None:
     Protocols that were measured before on the same split stay. A folder that cannot be written to
     stays as it is.
     """
-    path = Path(run).expanduser() / "evaluation.json"
-    try:
-        everything = json.loads(path.read_text()) if path.exists() else {}
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); remove it and evaluate again") from error
-    before = everything.get(str(data), {})
-    if all(before.get(key) == found[key] for key in ("split", "train", "test")):
-        merged = {
-            part: {row: before[part].get(row, {}) | v for row, v in found[part].items()}
-            for part in ("rows", "intervals", "sd")
-        }
-        found = found | merged | {"versions": before["versions"] | found["versions"]}
+    everything = recorded(run)
+    found = merged(everything.get(str(data), {}), found)
     everything[str(data)] = found | {"date": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
     with suppress(OSError):
-        write_atomic(path, json.dumps(everything, indent=2).encode())
+        write_atomic(Path(run).expanduser() / RECORD, json.dumps(everything, indent=2).encode())
+
+
+def recorded(run: str | Path) -> dict[str, Any]:
+    """What `record` has kept, by the name of the data."""
+    path = Path(run).expanduser() / RECORD
+    try:
+        return json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); remove it and evaluate again") from error
+
+
+def merged(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """What was found, and what protocols found before that it lacks, on the same split."""
+    if any(before.get(key) != found[key] for key in ("split", "train", "test")):
+        return found
+    parts = {
+        part: {row: before[part].get(row, {}) | v for row, v in found[part].items()}
+        for part in ("rows", "intervals", "sd")
+    }
+    return found | parts | {"versions": before["versions"] | found["versions"]}
 
 
 def _scores(names: Iterable[str], x: Tensor, y: Tensor, tx: Tensor, ty: Tensor) -> dict[str, Score]:

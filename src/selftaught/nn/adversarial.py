@@ -88,6 +88,11 @@ class DCGANCritic(Encoder):
         self.layers = nn.Sequential(*layers).apply(initialize)
         self.dim = widths[-1]
 
+    @property
+    def feature(self) -> str:
+        """Which feature ``forward`` returns, in words."""
+        return "the mean over the places of the last convolution"
+
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, dim), the mean over places."""
         return self.maps(x).mean(dim=(2, 3))

@@ -136,7 +136,8 @@ def spherical_kmeans(
 def nearest(x: Float[Tensor, "n d"], centroids: Float[Tensor, "k d"]) -> Int[Tensor, " n"]:
     """The centroid at the smallest distance from each row; of equals the first."""
     half = centroids.square().sum(dim=1) / 2  # x c - c c / 2 is largest where (x - c)^2 is smallest
-    parts = x.split(max(1, PIECE // len(centroids)))
+    whole = torch.compiler.is_exporting()  # a graph for any number of rows cannot count pieces
+    parts = [x] if whole else x.split(max(1, PIECE // len(centroids)))
     return torch.cat([(part @ centroids.T - half).argmax(dim=1) for part in parts])
 
 

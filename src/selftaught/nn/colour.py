@@ -90,6 +90,12 @@ class Lightness(Encoder):
         self.encoder = encoder
         self.lab = Lab(mean, std)
         self.dim, self.any_size = encoder.dim, encoder.any_size
+        self.dynamic = encoder.dynamic
+
+    @property
+    def feature(self) -> str:
+        """Which feature ``forward`` returns, in words."""
+        return f"{self.encoder.feature}, of the image's lightness"
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, dim) of colour images (B, 3, S, S)."""

@@ -6,7 +6,7 @@ processor without a GPU. timm is imported where an encoder of it is built, since
 
 import difflib
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,16 @@ from selftaught.errors import UserError
 from selftaught.nn.masking import take
 
 OWN = ("resnet-nano", "vit-nano", "amdim-nano", "dcgan")
+MEAN_OF_PATCHES = {"global_pool": "avg", "fc_norm": False}  # timm's words for `ViT`'s feature
 SMALL = 64  # pixels: up to this side an image is too small for a stem that shrinks it
+
+
+class TimmCall(NamedTuple):
+    """How timm makes the network of an encoder: ``timm.create_model(name, **options)``."""
+
+    name: str
+    options: dict[str, Any]
+    small_stem: bool = False  # whether `small_stem` follows
 
 
 class Encoder(nn.Module):
@@ -25,6 +34,13 @@ class Encoder(nn.Module):
 
     dim: int
     any_size: bool = False  # whether images of another side than it was built for may be given
+    dynamic: bool = False  # whether what it adds to a place depends on the size of the image
+    timm: TimmCall | None = None  # where its network, ``net``, is one of timm's
+
+    @property
+    def feature(self) -> str:
+        """Which feature ``forward`` returns, in words."""
+        return "the encoder's result"
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, dim) of images (B, C, S, S)."""
@@ -58,6 +74,8 @@ class Conv3x3(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, d_in, H, W) to (B, d_out, H / stride, W / stride)."""
+        if torch.compiler.is_exporting():  # a graph for any number of images cannot choose by it
+            return super().forward(input)
         step = self.stride[0]
         height, width = ((side - 1) // step + 1 for side in input.shape[2:])
         largest = max(height, width)
@@ -124,6 +142,11 @@ class ResNetNano(Encoder):
         )
         self.dim = dims[-1]
 
+    @property
+    def feature(self) -> str:
+        """Which feature ``forward`` returns, in words."""
+        return "the mean over the places of the last block"
+
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, dim), the mean over places."""
         return self.maps(x).mean(dim=(2, 3))
@@ -141,6 +164,14 @@ class Convolutional(Encoder):
         self.net = net
         self.dim = getattr(net, "head_hidden_size", net.num_features)  # of what forward returns
         self.any_size = not hasattr(net, "patch_embed")
+        said = any(getattr(part, "dynamic_img_size", False) for part in net.modules())
+        self.dynamic = said or type(net).__name__ == "NaFlexVit"
+
+    @property
+    def feature(self) -> str:
+        """Which feature ``forward`` returns, in words."""
+        pool = getattr(self.net, "global_pool", None)
+        return f"the last layer, pooled by timm's rule ({getattr(pool, 'pool_type', pool)})"
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, dim)."""
@@ -178,6 +209,11 @@ class ViT(Encoder):
         net.patch_embed.strict_img_size = False
         for block in net.blocks:
             block.attn.fused_attn = self.grid**2 >= FUSED_FROM
+
+    @property
+    def feature(self) -> str:
+        """Which feature ``forward`` returns, in words."""
+        return "the mean over the last layer's normalised patch tokens"
 
     @property
     def length(self) -> int:
@@ -246,7 +282,7 @@ class ViT(Encoder):
         if keep is not None:
             tokens = take(tokens, keep)
         prefix = [t for t in (net.cls_token, net.reg_token) if t is not None]
-        tokens = torch.cat([*(t.expand(len(x), -1, -1) for t in prefix), tokens], dim=1)
+        tokens = torch.cat([*(t.expand(x.shape[0], -1, -1) for t in prefix), tokens], dim=1)
         return net.norm_pre(net.pos_drop(tokens))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -345,7 +381,10 @@ def build(
         options |= {"img_size": size, "patch_size": patch}
     if name == "vit-nano":
         shape = {"embed_dim": 192, "depth": 6, "num_heads": 3, "class_token": False}
-        return ViT(VisionTransformer(**options, **shape, global_pool="avg", fc_norm=False))
+        options |= shape | MEAN_OF_PATCHES
+        found = ViT(VisionTransformer(**options))
+        found.timm = TimmCall("vit_tiny_patch16_224", options)
+        return found
     if name not in timm.list_models():
         near = difflib.get_close_matches(name, [*OWN, *timm.list_models()], n=1, cutoff=0)
         raise UserError(f"no encoder named {name!r}; did you mean {near[0]!r}?")
@@ -353,10 +392,13 @@ def build(
         net = timm.create_model(name, **options)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise UserError(f"{name} cannot be built for {channels}x{size}x{size}: {error}") from error
-    if isinstance(net, ResNet) and size <= SMALL:
+    small = isinstance(net, ResNet) and size <= SMALL
+    if small:
         small_stem(net, channels)
     plain = isinstance(net, VisionTransformer) and isinstance(net.pos_embed, nn.Parameter)
-    return ViT(net) if plain else Convolutional(net)
+    encoder = ViT(net) if plain else Convolutional(net)
+    encoder.timm = TimmCall(name, options | (MEAN_OF_PATCHES if plain else {}), small)
+    return encoder
 
 
 @torch.no_grad()

@@ -70,9 +70,14 @@ class PatchGrid(Encoder):
         if not 0 <= slack < patch:
             raise UserError(f"{slack} of {patch} pixels cut away; use --slack below --patch")
         self.encoder = norm_by_sample(encoder)
-        self.dim = encoder.dim
+        self.dim, self.dynamic = encoder.dim, encoder.dynamic
         self.patch, self.stride, self.slack, self.colour = patch, stride, slack, colour
         self.grid = self.places(size)
+
+    @property
+    def feature(self) -> str:
+        """Which feature ``forward`` returns, in words."""
+        return f"the mean over patches of {self.patch} pixels, and of each {self.encoder.feature}"
 
     def places(self, size: int) -> int:
         """Patches along a side of ``size`` pixels."""
@@ -97,7 +102,7 @@ class PatchGrid(Encoder):
         if not self.slack:
             cut = x.unfold(1, self.patch, self.stride).unfold(2, self.patch, self.stride)
             return cut.permute(0, 1, 2, 4, 5, 3)
-        n, grid, left = len(x), self.places(x.shape[1]), self.patch - self.slack
+        n, grid, left = x.shape[0], self.places(x.shape[1]), self.patch - self.slack
         corner = self.stride * torch.arange(grid, device=x.device)
         shift = torch.full((2, n, grid, grid), self.slack // 2, device=x.device)
         if self.training:

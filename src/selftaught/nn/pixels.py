@@ -90,6 +90,13 @@ class PixelGPT(Encoder):
         self.blocks = nn.ModuleList(CausalBlock(dim, heads, side**2, total) for _ in range(depth))
         nn.init.normal_(self.embedding.weight, std=0.02)
 
+    @property
+    def feature(self) -> str:
+        """Which feature ``forward`` returns, in words."""
+        return (
+            f"the mean over the places of block {len(self.blocks)} of {self.total}, each normalised"
+        )
+
     def pixels(self, x: Float[Tensor, "n c s s"]) -> Float[Tensor, "n l c"]:
         """The pixels of the small copies, row by row."""
         return F.adaptive_avg_pool2d(x, self.side).flatten(2).transpose(1, 2)
@@ -105,7 +112,7 @@ class PixelGPT(Encoder):
 
     def embedded(self, before: Int[Tensor, "n k"]) -> Float[Tensor, "n l d"]:
         """What the first block sees in the first k + 1 places, given the colours of k pixels."""
-        start = self.start.expand(len(before), 1, -1)
+        start = self.start.expand(before.shape[0], 1, -1)
         tokens = torch.cat([start, self.embedding(before)], dim=1)
         return tokens + self.position[: tokens.shape[1]]
 

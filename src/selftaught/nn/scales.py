@@ -90,6 +90,11 @@ class AmdimNano(Encoder):
         )
         self.norm = nn.BatchNorm2d(dim)
 
+    @property
+    def feature(self) -> str:
+        """Which feature ``forward`` returns, in words."""
+        return "the one feature that has seen the whole image, normalised"
+
     def scales(
         self, x: Float[Tensor, "b c s s"]
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b e 5 5"], Float[Tensor, "b e 7 7"]]:
