@@ -87,8 +87,8 @@ def evaluate(
         run: folder of a run, or of an exported encoder; evaluation.json there keeps the numbers.
         data: labelled images, one data set or several.
         test: labelled images to test on; without it, the data's own test part or a held-out fifth.
-        protocols: with commas: knn, logreg, svm, fewshot, clustering, retrieval, or one of a kind,
-            as knn/20; all is every one.
+        protocols: with commas: knn, logreg, linear_sgd, svm, fewshot, dense_knn, clustering,
+            retrieval, or one of a kind, as knn/20; all is every one that the data are made for.
         label_free: instead, what can be said without labels; compares runs of one method only.
         device: where features are computed.
         json: print JSON; of several data sets, by name.

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from selftaught import checkpoint, pretrained, seeds
 from selftaught.commands import settings
-from selftaught.commands.evaluate import Labelled, Score, mean_score, parts
 from selftaught.commands.features import features
 from selftaught.commands.labels import choose
+from selftaught.commands.parts import Labelled, parts
+from selftaught.commands.scores import Score, mean_score
 from selftaught.commands.supervised import Supervised, fresh, kept_of, same_settings, views_of
 from selftaught.data.images import Images, open_labels
 from selftaught.data.sources import printable
