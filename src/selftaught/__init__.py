@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from selftaught.commands.label_free import label_free
     from selftaught.commands.pictures import reconstruct, sample
     from selftaught.commands.pretrain import pretrain
+    from selftaught.commands.robustness import robustness
     from selftaught.errors import Stopped, UserError
     from selftaught.method import Method, ViewBatch
     from selftaught.pretrained import Pretrained, load
@@ -39,6 +40,7 @@ __all__ = [
     "load",
     "pretrain",
     "reconstruct",
+    "robustness",
     "sample",
 ]
 
@@ -60,6 +62,7 @@ _PLACES = {
     "load": "pretrained",
     "pretrain": "commands.pretrain",
     "reconstruct": "commands.pictures",
+    "robustness": "commands.robustness",
     "sample": "commands.pictures",
 }
 

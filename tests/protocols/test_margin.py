@@ -6,7 +6,7 @@ from sklearn.svm import LinearSVC
 from protocols.test_linear import draw, standardised
 from selftaught.errors import UserError
 from selftaught.protocols.convex import SQUARED_HINGE, Samples, folds, solve
-from selftaught.protocols.margin import svm
+from selftaught.protocols.margin import svm, svm_tags
 
 
 def exact(x, y, c):
@@ -51,3 +51,40 @@ def test_labels_that_do_not_fit_are_refused():
         svm(x, y[:-1], test_x)
     with pytest.raises(UserError, match="two classes"):
         svm(x, torch.zeros_like(y), test_x)
+
+
+def tags(n=200, dim=12, seed=1):
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, dim, generator=g)
+    y = (x[:, :3] + 0.7 * torch.randn(n, 3, generator=g) > 0.8).to(torch.int8)
+    return x, y
+
+
+def test_one_machine_a_label_is_liblinears_with_the_c_of_the_held_out_parts():
+    x, y = tags()
+    test_x, _ = tags(seed=2)
+    unsaid = torch.rand(y.shape, generator=torch.Generator().manual_seed(3)) < 0.1
+    y[unsaid] = -1
+    found = svm_tags(x, y, test_x)
+    assert found.scores.shape == (200, 3)
+    train, test = standardised(x, test_x)
+    for k in range(3):
+        said = (y[:, k] >= 0).numpy()
+        model = exact(train[said], y[:, k].numpy()[said], float(found.C[k]))
+        np.testing.assert_allclose(found.scores[:, k], model.decision_function(test), atol=1e-3)
+        held = {c: value[k].item() for c, value in found.held_out.items()}
+        assert max(held, key=lambda c: (held[c], -c)) == pytest.approx(float(found.C[k]))
+        assert held[1e-2] > 0.5
+
+
+def test_labels_of_several_that_do_not_fit_are_refused():
+    x, y = tags()
+    with pytest.raises(UserError, match=r"give \(N, K\) of 0, 1 or -1"):
+        svm_tags(x, y[:-1], x)
+    with pytest.raises(UserError, match=r"give \(N, K\) of 0, 1 or -1"):
+        svm_tags(x, y * 2, x)
+    y[:, 1] = 0
+    with pytest.raises(UserError, match="0 of 200 training samples have label 1"):
+        svm_tags(x, y, x)
+    with pytest.raises(UserError, match="NaN"):
+        svm_tags(x * torch.nan, y, x)

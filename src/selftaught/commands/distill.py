@@ -12,8 +12,8 @@ from torch import Tensor
 
 from selftaught import checkpoint, pretrained, seeds
 from selftaught.commands import settings
-from selftaught.commands.evaluate import parts
 from selftaught.commands.labels import choose
+from selftaught.commands.parts import parts
 from selftaught.commands.supervised import (
     Supervised,
     accuracy,

@@ -10,62 +10,63 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from selftaught import pretrained, seeds
+from selftaught import pretrained
 from selftaught.checkpoint import write_atomic
-from selftaught.commands.features import features
+from selftaught.commands import probes
+from selftaught.commands.parts import KINDS, Kind, Seen, kind_of, parts
+from selftaught.commands.scores import Score, mean_score, over_draws, score_of
 from selftaught.commands.settings import device_of
-from selftaught.data.images import Images, Labels, has_part, open_images, open_labels
 from selftaught.errors import UserError
 from selftaught.pretrained import Pretrained
 from selftaught.protocols.fewshot import fewshot
 from selftaught.protocols.grouping import clustering
-from selftaught.protocols.intervals import bootstrap
 from selftaught.protocols.knn import knn
 from selftaught.protocols.linear import logreg
-from selftaught.protocols.margin import svm
+from selftaught.protocols.margin import svm, svm_tags
+from selftaught.protocols.ranking import mean_precision
 from selftaught.protocols.retrieval import retrieval
 
 
-class Score(NamedTuple):
-    """One number, in percent, and how far it could be off."""
-
-    value: float
-    low: float  # of its 95 % interval over test sets, or of its range over draws
-    high: float
-    sd: float | None = None  # over draws
-
-
 class Protocol(NamedTuple):
-    """What is measured on features: by the end of its name, or under its name alone."""
+    """What is measured: by the end of its name, or under its name alone."""
 
-    measure: Callable[[Tensor, Tensor, Tensor, Tensor], dict[str, Score]]
+    measure: Callable[[Seen], dict[str, Score]]
+    kinds: tuple[Kind, ...] = ("labels",)  # of data that it can be measured on
     version: int = 1  # a number may be compared with others of the same version only
 
 
 def _hits(predict: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Protocol:
-    """The accuracy of a classifier."""
+    """The accuracy of a classifier of features."""
 
-    def measure(x: Tensor, y: Tensor, tx: Tensor, ty: Tensor) -> dict[str, Score]:
+    def measure(seen: Seen) -> dict[str, Score]:
+        x, y, tx, ty = seen.features
         return {"": mean_score(predict(x, y, tx).cpu() == ty)}
 
     return Protocol(measure)
 
 
 def _fewshot(shots: int) -> Protocol:
-    def measure(x: Tensor, y: Tensor, tx: Tensor, ty: Tensor) -> dict[str, Score]:
-        return {"": _over_draws(fewshot(x, y, tx, ty, shots=shots))}
-
-    return Protocol(measure)
+    return Protocol(lambda seen: {"": over_draws(fewshot(*seen.features, shots=shots))})
 
 
-def _retrieval(x: Tensor, y: Tensor, tx: Tensor, ty: Tensor) -> dict[str, Score]:
-    return {name: mean_score(values) for name, values in retrieval(x, y, tx, ty).items()}
+def _svm(seen: Seen) -> dict[str, Score]:
+    """Accuracy, or the mean average precision of several labels an image."""
+    x, y, tx, ty = seen.features
+    if y.ndim == 1:
+        return {"": mean_score(svm(x, y, tx).predictions == ty)}
+    found = mean_precision(svm_tags(x, y, tx).scores, ty)
+    return {name: score_of(value, (low, high)) for name, (value, low, high) in found.items()}
 
 
-def _clustering(_x: Tensor, _y: Tensor, tx: Tensor, ty: Tensor) -> dict[str, Score]:
+def _retrieval(seen: Seen) -> dict[str, Score]:
+    return {name: mean_score(values) for name, values in retrieval(*seen.features).items()}
+
+
+def _clustering(seen: Seen) -> dict[str, Score]:
     """Of the test part; over starts of k-means."""
+    _, _, tx, ty = seen.features
     found = [clustering(tx, ty, seed=seed) for seed in range(CLUSTERINGS)]
-    return {name: _over_draws(torch.tensor([one[name] for one in found])) for name in found[0]}
+    return {name: over_draws(torch.tensor([one[name] for one in found])) for name in found[0]}
 
 
 CLUSTERINGS = 3
@@ -73,16 +74,16 @@ PROTOCOLS: dict[str, Protocol] = {
     "knn/20": _hits(lambda x, y, tx: knn(x, y, tx, k=20)),
     "knn/200": _hits(lambda x, y, tx: knn(x, y, tx, k=200)),
     "logreg": _hits(lambda x, y, tx: logreg(x, y, tx).predictions),
-    "svm": _hits(lambda x, y, tx: svm(x, y, tx).predictions),
+    "linear_sgd": Protocol(probes.sweep),
+    "svm": Protocol(_svm, ("labels", "tags")),
     "fewshot/1": _fewshot(1),
     "fewshot/5": _fewshot(5),
     "fewshot/10": _fewshot(10),
+    "dense_knn": Protocol(probes.segmentation, ("masks",)),
     "clustering": Protocol(_clustering),
     "retrieval": Protocol(_retrieval),
 }
 USUAL = ("knn/20", "knn/200", "logreg")
-HELD_OUT = 0.2  # share of the data that is held out where they have no test part
-SPLIT_SEED = 0
 RECORD = "evaluation.json"
 
 
@@ -99,17 +100,21 @@ def evaluate(
     """Scores in percent of the encoder, of the same with random weights and of raw pixels.
 
     ``data`` and ``test`` are labelled images; ``test`` may be left out where the data have a test
-    part of their own, else a fifth is held out by a fixed seed. Returns ``{"rows": {"encoder":
+    part of their own, else a fifth is held out by a fixed seed. ``protocols`` are those of
+    ``PROTOCOLS`` that the data are made for: images with one label, with several (``svm``) or with
+    masks (``dense_knn``); ``all`` is every one of these. Returns ``{"rows": {"encoder":
     {"knn/20": ..., ...}, "random": ..., "pixels": ...}, "intervals": {"encoder": {"knn/20": [low,
     high], ...}, ...}, "sd": the same of protocols that draw, "versions": of the protocols, "train":
     N, "test": N, "split": how the test part was chosen}``. Features are taken in float32, once for
     all protocols, and with ``cached`` once for all calls; that the encoder did not change is
     asserted. ``rows`` leaves out baselines that the caller has already. Raises UserError where
-    labels are missing or an unknown protocol is named.
+    labels are missing, or a protocol is unknown or made for other data.
     """
-    names = _protocols(protocols)
+    asked = _protocols(protocols)
     encoder = run if isinstance(run, Pretrained) else pretrained.load(run)
-    train, held, split = parts(data, test)
+    kind = kind_of(data)
+    names = _fitting(asked, kind, str(data), everything="all" in protocols)
+    train, held, split = parts(data, test, kind)
     place = device_of(device)
     nets: dict[str, Callable[[], torch.nn.Module]] = {
         "encoder": lambda: encoder,
@@ -119,12 +124,12 @@ def evaluate(
     before = {name: t.clone() for name, t in encoder.state_dict().items()}
     encoder.to(place)
     scores: dict[str, dict[str, Score]] = {}
-    y = ty = torch.empty(0)
+    counts = (0, 0)
     for row in rows:
-        net, keep = nets[row]().to(place), cached and row != "pixels"
-        x, y = _features(net, encoder, train, keep)
-        tx, ty = _features(net, encoder, held, keep)
-        scores[row] = _scores(names, x, y, tx, ty)
+        keep = cached and row != "pixels"
+        seen = Seen(nets[row]().to(place), encoder, train, held, cached=keep)
+        scores[row] = _scores(names, seen)
+        counts = seen.counts()
     for name, tensor in encoder.state_dict().items():
         assert torch.equal(tensor.cpu(), before[name].cpu()), f"the evaluation changed {name}"
     return {
@@ -138,8 +143,8 @@ def evaluate(
             for row, of in scores.items()
         },
         "versions": {name: PROTOCOLS[name].version for name in names},
-        "train": len(y),
-        "test": len(ty),
+        "train": counts[0],
+        "test": counts[1],
         "split": split,
     }
 
@@ -177,11 +182,11 @@ def merged(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     return found | parts | {"versions": before["versions"] | found["versions"]}
 
 
-def _scores(names: Iterable[str], x: Tensor, y: Tensor, tx: Tensor, ty: Tensor) -> dict[str, Score]:
+def _scores(names: Iterable[str], seen: Seen) -> dict[str, Score]:
     """By the protocols' full names."""
     found = {}
     for name in names:
-        for end, score in PROTOCOLS[name].measure(x, y, tx, ty).items():
+        for end, score in PROTOCOLS[name].measure(seen).items():
             found[f"{name}/{end}" if end else name] = score
     return found
 
@@ -197,77 +202,15 @@ def _protocols(asked: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-class Labelled(NamedTuple):
-    """Images, the labels of some of them, and which these are."""
-
-    images: Images
-    values: Tensor  # (N,) of all images
-    chosen: Tensor  # (N,) bool
-
-
-def parts(data: str | Path, test: str | Path | None) -> tuple[Labelled, Labelled, str]:
-    """The train part and the test part, and how the latter was chosen."""
-    images, labels = open_images(data), _labels(data, "train")
-    everything = torch.ones(len(images), dtype=torch.bool)
-    if test is None and not has_part(data, "test"):
-        order = torch.randperm(len(images), generator=seeds.generator(SPLIT_SEED, "held out"))
-        held = torch.zeros(len(images), dtype=torch.bool)
-        held[order[: max(1, round(HELD_OUT * len(images)))]] = True
-        split = f"test: a fifth of {images.name}, held out by seed {SPLIT_SEED}"
-        return (
-            Labelled(images, labels.values, ~held),
-            Labelled(images, labels.values, held),
-            split,
-        )
-    source = data if test is None else test
-    part = "test" if has_part(source, "test") else "train"
-    others = _labels(source, part)
-    unknown = sorted(set(others.classes) - set(labels.classes))
-    if unknown:
+def _fitting(names: list[str], kind: Kind, data: str, *, everything: bool) -> list[str]:
+    """Those that the data are made for; with ``everything`` the others are left out."""
+    fitting = [name for name in names if kind in PROTOCOLS[name].kinds]
+    other = next((name for name in names if name not in fitting), None)
+    if other is not None and not everything:
+        there = [name for name, protocol in PROTOCOLS.items() if kind in protocol.kinds]
+        needs = " or ".join(KINDS[k] for k in PROTOCOLS[other].kinds)
         raise UserError(
-            f"{source} has classes that {data} lacks ({', '.join(unknown[:5])}); evaluate on the "
-            "same classes"
+            f"{other} needs {needs}, and {data} has {KINDS[kind]}; use --protocols with "
+            f"{', '.join(there)}"
         )
-    renumber = torch.tensor([labels.classes.index(name) for name in others.classes])
-    held_images = open_images(source, part)
-    return (
-        Labelled(images, labels.values, everything),
-        Labelled(
-            held_images,
-            renumber[others.values],
-            torch.ones(len(held_images), dtype=torch.bool),
-        ),
-        f"test: the {part} part of {source}",
-    )
-
-
-def _labels(data: str | Path, part: Any) -> Labels:
-    labels = open_labels(data, part)
-    if labels is None:
-        raise UserError(
-            f"{data} has no labels to evaluate with; put the images into one folder a class, or "
-            "use `selftaught embed`"
-        )
-    return labels
-
-
-def _features(
-    net: torch.nn.Module, like: Pretrained, part: Labelled, cached: bool
-) -> tuple[Tensor, Tensor]:
-    x, index = features(net, like, part.images, cached=cached)
-    chosen = part.chosen[index]
-    return x[chosen], part.values[index][chosen]
-
-
-def mean_score(values: Tensor) -> Score:
-    """Of values from 0 to 1, or hits and misses, one a test sample."""
-    values = values.double()
-    low, high = bootstrap(values)
-    return Score(100 * values.mean().item(), 100 * low, 100 * high)
-
-
-def _over_draws(values: Tensor) -> Score:
-    """Of values from 0 to 1, one a draw; their range is the interval."""
-    values = 100 * values.double()
-    low, high = values.aminmax()
-    return Score(values.mean().item(), low.item(), high.item(), values.std().item())
+    return fitting

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from selftaught import checkpoint, pretrained, seeds
 from selftaught.commands import settings
-from selftaught.commands.evaluate import Labelled, Score, mean_score, parts
 from selftaught.commands.features import features
 from selftaught.commands.labels import choose
+from selftaught.commands.parts import Labelled, parts
+from selftaught.commands.scores import Score, mean_score
 from selftaught.commands.supervised import Supervised, fresh, kept_of, same_settings, views_of
 from selftaught.data.images import Images, open_labels
 from selftaught.data.sources import printable
@@ -102,7 +103,7 @@ def finetune(
         asked = call | {"method": name, "arguments": own._asdict()}
         same_settings(place, asked)
         begun = None if scratch or not own.probe else _last_layer(own, encoder, few, frozen)
-        job = FineTuning(place, asked, device, console, card, chosen, begun, scratch=scratch)
+        job = FineTuning(place, asked, device, console, card, chosen, scratch=scratch, last=begun)
         job.complete()
         found[name] = job.accuracy(held)
     _write_items(folder / "labels.txt", train, chosen, data)
@@ -199,9 +200,9 @@ class FineTuning(Supervised):
         console: Console,
         card: dict[str, Any],
         chosen: Chosen,
-        last: LogregResult | None,
         *,
         scratch: bool,
+        last: LogregResult | None = None,
     ) -> None:
         self.chosen, self.scratch, self.last = chosen, scratch, last
         super().__init__(folder, call, device, console, card)

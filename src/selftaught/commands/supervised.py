@@ -10,9 +10,10 @@ from torch import nn
 
 from selftaught import checkpoint, pretrained
 from selftaught.commands import settings
-from selftaught.commands.evaluate import Labelled, Score, mean_score
 from selftaught.commands.features import features
 from selftaught.commands.job import Job
+from selftaught.commands.parts import Labelled
+from selftaught.commands.scores import Score, mean_score
 from selftaught.errors import UserError
 from selftaught.health import Verdict, verdict
 from selftaught.method import Method

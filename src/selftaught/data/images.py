@@ -24,6 +24,7 @@ from selftaught.data.sources import ArrayImages, FolderImages, Images, Skipped, 
 from selftaught.errors import UserError
 
 Part = Literal["train", "test"]
+IMAGES, MASKS = "images", "masks"  # folders of a part whose images have masks
 
 EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
@@ -58,7 +59,8 @@ def open_images(data: str | Path, part: Part = "train") -> Images:
     DATA is one of
 
     - a folder of images, at any depth; where all lie below `train/` and `test/` (or `val/`), these
-      are the parts. Hidden files are left out, links are followed, each folder is listed once;
+      are the parts. Hidden files are left out, links are followed, each folder is listed once.
+      Where a part has `images/` and `masks/` and nothing else, what lies in `masks/` are labels;
     - a folder of IDX files as MNIST has them, gzipped or not;
     - an `.npz` file with `x`, uint8 (N, H, W) or (N, H, W, C), and perhaps `x_test`;
     - `digits`, scikit-learn's 8x8 digits, which have no test part;
@@ -86,7 +88,8 @@ def open_labels(data: str | Path, part: Part) -> Labels | None:
 
     In a folder they are the names of the first folders, where every image lies below one and there
     are two at least; in an `.npz` file `y` and `y_test`, integers or text. Numbered over all parts
-    together, so that a class has one number. Raises `UserError`.
+    together, so that a class has one number. Several labels an image (`selftaught.data.tags`) and
+    masks (`selftaught.data.masks`) are none of these. Raises `UserError`.
     """
     source = _open(data, part)
     found = {p: source.labels(p) for p in source.parts}
@@ -161,7 +164,11 @@ def _folder(root: Path) -> _Source:
     prefixes = _prefixes(files)
 
     def below(part: Part) -> list[str]:
-        return [file for file in files if file.startswith(prefixes[part])]
+        start = prefixes[part]
+        inside = [file for file in files if file.startswith(start)]
+        first = {file.removeprefix(start).split("/")[0] for file in inside}
+        start += f"{IMAGES}/" if first == {IMAGES, MASKS} else ""
+        return [file for file in inside if file.startswith(start)]
 
     def labels(part: Part) -> np.ndarray | None:
         inside = [file.removeprefix(prefixes[part]) for file in below(part)]
@@ -257,6 +264,10 @@ def _npz(path: Path) -> _Source:
     def labels(part: Part) -> np.ndarray | None:
         key = "y" if part == "train" else "y_test"
         y = read(key)
+        if (
+            y is not None and y.ndim == 2 and y.shape[1] > 1
+        ):  # several labels an image: `selftaught.data.tags`
+            return None
         if y is not None and (y.dtype.kind not in "iuU" or y.shape != (len(pixels(part)),)):
             raise UserError(
                 f"{path}: {key} is {y.dtype} {y.shape}; it has to be one integer or text an image"

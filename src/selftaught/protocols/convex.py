@@ -20,7 +20,7 @@ SEARCH, FINAL = 1e-3, 1e-4
 
 
 class Loss(NamedTuple):
-    """The loss of scores (N, K) for classes (N,), and about how it bends."""
+    """The loss of scores (N, K) for labels, (N,) or (N, K), and about how it bends."""
 
     value: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # its sum, and its slope (N, K)
     curvature: float  # second derivative by one score, typically
@@ -36,13 +36,18 @@ def _cross_entropy(scores: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _squared_hinge(scores: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    sign = torch.full_like(scores, -1.0).scatter_(1, y[:, None], 1.0)
-    short = (1 - sign * scores).clamp_(min=0)
+    return _hinge(scores, torch.full_like(scores, -1.0).scatter_(1, y[:, None], 1.0))
+
+
+def _hinge(scores: Tensor, sign: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared; ``sign`` (N, K) is 0 where a score counts for nothing."""
+    short = (sign.abs() - sign * scores).clamp_(min=0)
     return short.square().sum(), -2 * sign * short
 
 
 CROSS_ENTROPY = Loss(_cross_entropy, 0.1)
 SQUARED_HINGE = Loss(_squared_hinge, 0.5)
+SIGNED_HINGE = Loss(_hinge, 0.5)
 
 
 class Samples:
@@ -120,20 +125,25 @@ def folds(y: np.ndarray, seed: int, count: int) -> Tensor:
     return fold
 
 
-def check(train_x: Tensor, train_y: Tensor, test_x: Tensor, classes: int | None) -> None:
-    """Raises UserError for features and labels that no linear classifier can be fitted to."""
+def check_features(train_x: Tensor, test_x: Tensor) -> None:
+    """Raises UserError for features that no linear classifier can be fitted to."""
     if train_x.ndim != 2 or test_x.ndim != 2 or train_x.shape[1] != test_x.shape[1]:
         raise UserError(
             f"features of shapes {tuple(train_x.shape)} and {tuple(test_x.shape)}; "
             "a linear classifier needs (N, D) and (M, D)"
         )
+    if not (train_x.isfinite().all() and test_x.isfinite().all()):
+        raise UserError("features hold NaN or infinity; find the encoder's bad outputs first")
+
+
+def check(train_x: Tensor, train_y: Tensor, test_x: Tensor, classes: int | None) -> None:
+    """Raises UserError for features and labels that no linear classifier can be fitted to."""
+    check_features(train_x, test_x)
     if train_y.shape != (len(train_x),) or train_y.is_floating_point():
         raise UserError(
             f"{len(train_x)} features and {train_y.dtype} labels of shape {tuple(train_y.shape)}; "
             "give one integer label for each"
         )
-    if not (train_x.isfinite().all() and test_x.isfinite().all()):
-        raise UserError("features hold NaN or infinity; find the encoder's bad outputs first")
     present, counts = train_y.unique(return_counts=True)
     if len(present) < 2 or counts.max() < 2:
         raise UserError(

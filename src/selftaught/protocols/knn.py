@@ -59,6 +59,26 @@ def knn(
     return predictions
 
 
+@torch.no_grad()
+def nearest(
+    bank: Tensor,  # (N, D)
+    queries: Tensor,  # (M, D)
+    *,
+    k: int,
+    block: tuple[int, int] = BLOCK,
+) -> tuple[Tensor, Tensor]:
+    """The k largest cosines of each query, descending, and their bank rows: (M, k), on the CPU.
+
+    Computed as in `knn`, of which this is the first half; ``k`` is clamped to N >= 1.
+    """
+    found = []
+    for start in range(0, len(queries), block[0]):
+        query = _unit(queries[start : start + block[0]].to(bank.device))
+        found.append(_nearest(query, bank, min(k, len(bank)), block[1], None))
+    cosine, row = zip(*found, strict=True)
+    return torch.cat(cosine), torch.cat(row)
+
+
 def _nearest(
     query: Tensor, bank: Tensor, k: int, width: int, first: int | None
 ) -> tuple[Tensor, Tensor]:

@@ -67,6 +67,33 @@ def distilled(result: Mapping[str, Any]) -> Table:
     return table
 
 
+CLASSIFIERS = {
+    "encoder": "this encoder",
+    "supervised": "supervised",
+    "random": "random weights",
+    "pixels": "raw pixels",
+}
+
+
+def robust(result: Mapping[str, Any]) -> Table:
+    """What `selftaught.robustness` returned: a row an attack or a corruption."""
+    title = f"accuracy, % ({result['images']:,} test images)"
+    flat = ", ".join(f"{CLASSIFIERS[r]} {v:g} %" for r, v in result["flat"].items() if v)
+    caption = "logreg on each but the supervised network of the same size; epsilons in levels of "
+    caption += f"255; corruptions as {result['parameters']}, mean of five severities"
+    caption += f"; no gradient, so not attacked: {flat}" if flat else ""
+    table = Table(title=title, caption=caption)
+    table.add_column("images")
+    for name in CLASSIFIERS.values():
+        table.add_column(name, justify="right")
+    for name in result["rows"]["encoder"]:
+        table.add_row(name, *(_score(result, row, name) for row in CLASSIFIERS))
+    if result["severities"]["encoder"]:
+        errors = [result["mce"][row] for row in CLASSIFIERS]
+        table.add_row("mCE", *("?" if e is None else f"{e:.1f}" for e in errors))
+    return table
+
+
 def _score(result: Mapping[str, Any], row: str, protocol: str) -> str:
     """The value and half of its interval."""
     low, high = result["intervals"][row][protocol]

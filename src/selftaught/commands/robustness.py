@@ -1,0 +1,311 @@
+"""How accuracy holds under attacks and corruptions, beside the supervised network of one size."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from selftaught import checkpoint, pretrained, seeds
+from selftaught.commands import settings
+from selftaught.commands.features import features
+from selftaught.commands.finetune import Chosen as TrainedOn
+from selftaught.commands.finetune import FineTuning, Settings
+from selftaught.commands.parts import Labelled, parts
+from selftaught.commands.scores import Score, mean_score
+from selftaught.commands.supervised import same_settings, trained_classifier
+from selftaught.data.batches import plain
+from selftaught.data.images import open_images
+from selftaught.data.sources import evenly
+from selftaught.errors import UserError
+from selftaught.pretrained import Pretrained
+from selftaught.protocols import attacks, corruptions
+from selftaught.protocols.linear import logreg
+from selftaught.runfolder import RunFolder
+
+EPSILONS = (1.0, 2.0, 4.0, 8.0)  # of 255 levels
+ATTACKS = ("fgsm", "pgd")
+IMAGES = 1000  # of the test part
+BATCH = 100  # images attacked or corrupted at once; what is drawn depends on it
+SUPERVISED = "supervised"  # the folder in that of the run
+
+
+class Asked(NamedTuple):
+    """What is measured."""
+
+    attacks: tuple[str, ...] = ATTACKS
+    epsilons: tuple[float, ...] = EPSILONS
+    corruptions: tuple[str, ...] = tuple(corruptions.CORRUPTIONS)
+    images: int = IMAGES
+    seed: int = 0
+
+
+class Normalise(nn.Module):
+    """Images in [0, 1] as an encoder wants them, so that an attack sees pixels."""
+
+    def __init__(self, like: Pretrained) -> None:
+        super().__init__()
+        self.mean = nn.Buffer(torch.tensor(like.pixels.mean)[:, None, None])
+        self.std = nn.Buffer(torch.tensor(like.pixels.std)[:, None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, S, S) to the same shape."""
+        return (x - self.mean) / self.std
+
+
+def robustness(
+    run: str | Path,
+    data: str | Path,
+    *,
+    test: str | Path | None = None,
+    supervised: str | Path | None = None,
+    steps: int | None = None,
+    epsilons: Sequence[float] = EPSILONS,
+    attacks: Sequence[str] = ATTACKS,
+    corruptions: Sequence[str] = tuple(corruptions.CORRUPTIONS),
+    images: int = IMAGES,
+    seed: int = 0,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Accuracies in percent of four classifiers: clean, attacked, and on corrupted images.
+
+    They are logistic regression on the frozen encoder of ``run``, the network of the same size that
+    was trained with the labels (``supervised``, a folder that `finetune` made; without it, one is
+    trained for ``steps`` in the run's folder, once), logistic regression on the same encoder with
+    random weights, and on raw pixels. Each is attacked by its own gradient, in pixels, with its
+    normalisation inside; an image counts where it was right before the attack and is after it.
+    ``epsilons`` are in levels of 255; ``images`` of the test part are used, evenly spread.
+
+    Returns ``{"rows": {"encoder": {"clean": ..., "fgsm/2": ..., "jpeg": mean over severities, ...},
+    ...}, "intervals": ..., "severities": {"encoder": {"jpeg": [five accuracies]}}, "mce": relative
+    to the supervised network (Hendrycks & Dietterich 2019, equation 1), in percent, "flat": share
+    of images without any gradient, which no attack by gradients can move, ...}`` and adds it to
+    ``robustness.json`` in the run's folder. Raises UserError for what the user can mend.
+    """
+    asked = Asked(tuple(attacks), tuple(epsilons), tuple(corruptions), images, seed)
+    _check(asked)
+    like = pretrained.load(run)
+    train, held, split = parts(data, test)
+    place, console = settings.device_of(device), Console(quiet=quiet)
+    net, origin = _supervised(run, data, supervised, steps, seed, device, like, train, console)
+    like.to(place)
+    networks = {
+        "encoder": _probe(like, like, train),
+        "supervised": nn.Sequential(Normalise(like), net.to(place)),
+        "random": _probe(pretrained.untrained(like.card).to(place), like, train),
+        "pixels": _probe(pretrained.RawPixels(like).to(place), like, train),
+    }
+    x, y = _test(held, like, images)
+    found: dict[str, dict[str, Any]] = {}
+    for row, network in networks.items():
+        console.print(f"{row} ...", highlight=False)
+        network = network.to(place).eval().requires_grad_(False)
+        found[row] = _measured(network, x, y, asked, place)
+    result = _result(found, asked) | {
+        "images": len(x),
+        "parameters": _parameters(x),
+        "supervised": origin,
+        "split": split,
+        "call": asked._asdict() | {"data": str(data)},
+    }
+    _record(run, data, result)
+    return result
+
+
+def _parameters(x: Tensor) -> str:
+    return corruptions.parameters_of(x.shape[-1])
+
+
+def _check(asked: Asked) -> None:
+    """Raises UserError for what cannot be measured."""
+    for given, there, what in (
+        (asked.attacks, ATTACKS, "attack"),
+        (asked.corruptions, tuple(corruptions.CORRUPTIONS), "corruption"),
+    ):
+        unknown = [name for name in given if name not in there]
+        if unknown:
+            raise UserError(f"no {what} named {unknown[0]!r}; there are {', '.join(there)}")
+    if not all(0 < e <= 255 for e in asked.epsilons):
+        raise UserError(
+            f"--epsilons {', '.join(f'{e:g}' for e in asked.epsilons)} of 255 levels; use numbers "
+            "above 0 and up to 255"
+        )
+    if asked.images < 1:
+        raise UserError(f"--images {asked.images}; use 1 or more of the test part")
+
+
+def _probe(net: nn.Module, like: Pretrained, train: Labelled) -> nn.Module:
+    """Logistic regression on a network's features, as one network of images in [0, 1]."""
+    x, index = features(net, like, train.images, cached=isinstance(net, Pretrained))
+    chosen = train.chosen[index]
+    y = train.values[index][chosen]
+    found = logreg(x[chosen], y, x[:1])
+    classes = int(train.values.max()) + 1
+    head = nn.Linear(x.shape[1], classes)
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.fill_(-1e9)  # of classes that do not occur in train
+        head.weight[found.classes] = found.weight.float()
+        head.bias[found.classes] = found.bias.float()
+    device = next(like.parameters()).device
+    return nn.Sequential(Normalise(like), net, head).to(device)
+
+
+def _supervised(
+    run: str | Path,
+    data: str | Path,
+    folder: str | Path | None,
+    steps: int | None,
+    seed: int,
+    device: str,
+    like: Pretrained,
+    train: Labelled,
+    console: Console,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The network that was trained with labels alone, and how."""
+    if folder is None:
+        place = RunFolder(Path(run).expanduser() / SUPERVISED)
+        own = Settings(str(run), "all")
+        call = {"data": str(data), "steps": steps, "minutes": None, "seed": seed}
+        call |= {"precision": "auto", "scale": None, "size": like.pixels.size}
+        call |= {"method": "from scratch", "arguments": own._asdict()}
+        if steps is not None and steps < 1:
+            raise UserError(f"--steps {steps}; use 1 or more")
+        same_settings(place, call)
+        items = train.chosen.nonzero().squeeze(1)
+        chosen = TrainedOn(items, train.values[items], int(train.values.max()) + 1)
+        FineTuning(place, call, device, console, like.card, chosen, scratch=True).complete()
+        path = place.path
+    else:
+        root = Path(folder).expanduser()
+        path = root / "from-scratch" if (root / "from-scratch").is_dir() else root
+    classifier, card = trained_classifier(path)
+    there = RunFolder(path).describe()["data"]["fingerprint"]
+    same = all(card[key] == like.card[key] for key in ("recipe", "arguments", "pixels"))
+    if not (card.get("scratch") and same and there == open_images(data).fingerprint()):
+        raise UserError(
+            f"{path} is not the network of {run} trained from scratch on {data}; give the folder "
+            "that `finetune` made of both, or leave out --supervised"
+        )
+    return classifier.network, {"folder": str(path), "steps": card["steps"]} | {
+        key: card["finetuned"]["arguments"][key] for key in ("labels", "lr", "weight_decay")
+    }
+
+
+def _test(held: Labelled, like: Pretrained, count: int) -> tuple[Tensor, Tensor]:
+    """Test images (N, C, S, S) in [0, 1] as the encoder sees them, and their classes."""
+    numbers = held.chosen.nonzero().squeeze(1)
+    numbers = numbers[evenly(min(count, len(numbers)), len(numbers))]
+    views = pretrained.plain_views(like.pixels)
+    views.mean, views.std = (0.0,) * like.pixels.channels, (1.0,) * like.pixels.channels
+    found = list(plain(held.images.take(numbers), views, BATCH))
+    if not found:
+        raise UserError("no image of the test part can be read; check the files")
+    index = torch.cat([i for i, _ in found])
+    return torch.cat([x for _, x in found]), held.values[numbers][index]
+
+
+def _batches(x: Tensor, y: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+    for start in range(0, len(x), BATCH):
+        yield start, x[start : start + BATCH], y[start : start + BATCH]
+
+
+def _measured(
+    network: nn.Module, x: Tensor, y: Tensor, asked: Asked, place: torch.device
+) -> dict[str, Any]:
+    """Hits (N,) by name; of corruptions, (N, 5)."""
+    hits: dict[str, list[Tensor]] = {}
+
+    def right(some: Tensor, truth: Tensor) -> Tensor:
+        with torch.no_grad():
+            return network(some.to(place)).argmax(1).cpu() == truth
+
+    for start, images, truth in _batches(x, y):
+        clean = right(images, truth)
+        hits.setdefault("clean", []).append(clean)
+        if asked.attacks and asked.epsilons:
+            found = attacks.slope(network, images.to(place), truth.to(place))
+            hits.setdefault("flat", []).append((found == 0).flatten(1).all(1).cpu())
+        for attack in asked.attacks:
+            for epsilon in asked.epsilons:
+                g = seeds.generator(asked.seed, attack, start)
+                there = images.to(place), truth.to(place), epsilon / 255
+                attacked = (
+                    attacks.fgsm(network, *there)
+                    if attack == "fgsm"
+                    else attacks.pgd(network, *there, g)
+                )
+                name = f"{attack}/{epsilon:g}"
+                hits.setdefault(name, []).append(clean & right(attacked, truth))
+        for name in asked.corruptions:
+            of = []
+            for severity in corruptions.SEVERITIES:
+                g = seeds.generator(asked.seed, name, start)
+                of.append(right(corruptions.corrupt(images, name, severity, g), truth))
+            hits.setdefault(name, []).append(torch.stack(of, 1))
+    return {name: torch.cat(of) for name, of in hits.items()}
+
+
+def _result(found: Mapping[str, Mapping[str, Tensor]], asked: Asked) -> dict[str, Any]:
+    names = [name for name in found["encoder"] if name != "flat"]
+    scores: dict[str, dict[str, Score]] = {
+        row: {n: mean_score(of[n].double().reshape(len(of[n]), -1).mean(1)) for n in names}
+        for row, of in found.items()
+    }
+    return {
+        "rows": {row: {n: round(s.value, 2) for n, s in of.items()} for row, of in scores.items()},
+        "intervals": {
+            row: {n: [round(s.low, 2), round(s.high, 2)] for n, s in of.items()}
+            for row, of in scores.items()
+        },
+        "severities": {
+            row: {
+                n: [round(100 * v, 2) for v in of[n].double().mean(0).tolist()]
+                for n in asked.corruptions
+            }
+            for row, of in found.items()
+        },
+        "mce": {row: _mce(of, found["supervised"], asked.corruptions) for row, of in found.items()},
+        "flat": {
+            row: round(100 * of["flat"].double().mean().item(), 2)
+            for row, of in found.items()
+            if "flat" in of
+        },
+    }
+
+
+def _mce(
+    of: Mapping[str, Tensor], supervised: Mapping[str, Tensor], names: Sequence[str]
+) -> float | None:
+    """The mean over corruptions of the error relative to the supervised network's, in percent.
+
+    None where that network makes no error on one of them.
+    """
+    ratios = []
+    for name in names:
+        base = (~supervised[name]).sum().item()
+        if not base:
+            return None
+        ratios.append((~of[name]).sum().item() / base)
+    return round(100 * sum(ratios) / len(ratios), 2) if ratios else None
+
+
+def _record(run: str | Path, data: str | Path, found: dict[str, Any]) -> None:
+    """Keep what was found in ``robustness.json``, by the name of the data.
+
+    A folder that cannot be written to stays as it is.
+    """
+    path = Path(run).expanduser() / "robustness.json"
+    try:
+        everything = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); remove it and measure again") from error
+    everything[str(data)] = found | {"date": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+    with suppress(OSError):
+        checkpoint.write_atomic(path, json.dumps(everything, indent=2).encode())

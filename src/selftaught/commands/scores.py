@@ -1,0 +1,34 @@
+"""One number of an evaluation, and how far it could be off."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from selftaught.protocols.intervals import bootstrap
+
+
+class Score(NamedTuple):
+    """One number, in percent, and how far it could be off."""
+
+    value: float
+    low: float  # of its 95 % interval over test sets, or of its range over draws
+    high: float
+    sd: float | None = None  # over draws
+
+
+def mean_score(values: Tensor) -> Score:
+    """Of values from 0 to 1, or hits and misses, one a test sample."""
+    values = values.double()
+    return score_of(values.mean().item(), bootstrap(values))
+
+
+def score_of(value: float, interval: tuple[float, float]) -> Score:
+    """In percent, of a value and its interval from 0 to 1."""
+    return Score(100 * value, 100 * interval[0], 100 * interval[1])
+
+
+def over_draws(values: Tensor) -> Score:
+    """Of values from 0 to 1, one a draw; their range is the interval."""
+    values = 100 * values.double()
+    low, high = values.aminmax()
+    return Score(values.mean().item(), low.item(), high.item(), values.std().item())
