@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 
@@ -84,4 +86,4 @@ def test_anchors_run_from_the_smallest_to_the_image(levels, size):
     assert len({len(level) for level in anchors(levels, size).sizes}) == 1
     assert sides[0] == pytest.approx(16)
     assert sides[-1] == pytest.approx(max(size, 32))
-    assert all(a < b <= 2.01 * a for a, b in zip(sides, sides[1:], strict=False))
+    assert all(a < b <= 2.01 * a for a, b in itertools.pairwise(sides))

@@ -37,7 +37,7 @@ def test_a_finer_level_is_taken_where_it_is_asked_for():
 
 @torch.no_grad()
 def test_images_may_be_larger_than_the_encoder_was_built_for():
-    net, size = pyramid("vit-nano")
+    net, _ = pyramid("vit-nano")
     found = net(torch.rand(1, 1, 48, 48))
     assert found["0"].shape[2:] == (48 // net.strides[0],) * 2
 
@@ -69,6 +69,6 @@ def test_a_detector_has_one_coarser_level():
 def test_an_encoder_without_maps_is_refused():
     with pytest.raises(UserError, match="no features of places"):
         Pyramid(build("amdim-nano", channels=1, size=32), channels=1, size=32)
+    swin = build("swin_s3_tiny_224", channels=1, size=224)
     with pytest.raises(UserError, match="no backbone for images of 64 pixels"):
-        swin = build("swin_s3_tiny_224", channels=1, size=224)
         Pyramid(swin, channels=1, size=64)
