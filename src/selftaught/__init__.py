@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from selftaught.commands.label_free import label_free
     from selftaught.commands.pictures import reconstruct, sample
     from selftaught.commands.pretrain import pretrain
+    from selftaught.commands.transfer import transfer
     from selftaught.errors import Stopped, UserError
     from selftaught.method import Method, ViewBatch
     from selftaught.pretrained import Pretrained, load
@@ -40,6 +41,7 @@ __all__ = [
     "pretrain",
     "reconstruct",
     "sample",
+    "transfer",
 ]
 
 _PLACES = {
@@ -61,6 +63,7 @@ _PLACES = {
     "pretrain": "commands.pretrain",
     "reconstruct": "commands.pictures",
     "sample": "commands.pictures",
+    "transfer": "commands.transfer",
 }
 
 
