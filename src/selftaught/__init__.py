@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from selftaught.commands.pictures import reconstruct, sample
     from selftaught.commands.pretrain import pretrain
     from selftaught.commands.robustness import robustness
+    from selftaught.commands.transfer import transfer
     from selftaught.errors import Stopped, UserError
     from selftaught.method import Method, ViewBatch
     from selftaught.pretrained import Pretrained, load
@@ -42,6 +43,7 @@ __all__ = [
     "reconstruct",
     "robustness",
     "sample",
+    "transfer",
 ]
 
 _PLACES = {
@@ -64,6 +66,7 @@ _PLACES = {
     "reconstruct": "commands.pictures",
     "robustness": "commands.robustness",
     "sample": "commands.pictures",
+    "transfer": "commands.transfer",
 }
 
 

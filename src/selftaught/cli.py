@@ -289,6 +289,57 @@ def distill(
         _json(found)
 
 
+def transfer(
+    task: Positional[Literal["detection", "segmentation"]],
+    run: Positional[Path],
+    data: Positional[Path],
+    *,
+    out: Path,
+    images: int | None = None,
+    size: int | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    batch_size: int = 8,
+    lr: float = 1e-3,
+    weight_decay: float = 0.05,
+    warmup: float = 0.1,
+    seed: int | None = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    resume: bool = False,
+    json: bool = False,
+) -> None:
+    """Train a detector or a segmenter on an encoder, beside the same one from scratch.
+
+    Args:
+        task: detection (Faster R-CNN, box AP) or segmentation (FCN, mean IoU).
+        run: folder of a run, or of an exported encoder.
+        data: a folder in COCO's or in VOC's format.
+        out: a new folder for both networks, the list of the images used, numbers and a picture.
+        images: labelled images to train on, chosen at random; without it all.
+        size: pixels of the longer side that is seen; without it its own up to 128 (GPU: 512).
+        steps: of training; without it 400, or twelve epochs where these are more.
+        minutes: of training each of the two, instead of steps.
+        batch_size: images a step.
+        lr: learning rate after the warm-up.
+        weight_decay: of weight matrices and kernels.
+        warmup: share of the run in which the learning rate rises.
+        seed: of everything random, the choice of images too; without it 0.
+        device: where to train.
+        precision: of the forward passes.
+        resume: go on with what is in --out.
+        json: print JSON.
+    """
+    from selftaught.commands.transfer import transfer
+
+    options = dict(locals())
+    for name in ("transfer", "json", "task", "run", "data"):
+        del options[name]
+    found = transfer(task, run, data, quiet=json, **options)
+    if json:
+        _json(found)
+
+
 def compare(
     data: Positional[str],
     *,
@@ -485,6 +536,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         robustness,
         finetune,
         distill,
+        transfer,
         reconstruct,
         sample,
         embed,

@@ -7,6 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+VOID = 255  #: in a mask of classes, uint8: a pixel of no class, which nothing is asked of
+
 
 @dataclass(frozen=True)
 class ViewBatch:

@@ -46,7 +46,7 @@ class Job:
         self, folder: RunFolder, call: dict[str, Any], device: torch.device, console: Console
     ) -> None:
         self.folder, self.device, self.console = folder, device, console
-        self.images = open_images(call["data"])
+        self.images = self._open(call["data"])
         self.call = self._resolve(call)
         self.dtype = precision.choose(self.call["precision"], device)
         self.pixels = self._pixels()
@@ -55,6 +55,9 @@ class Job:
         self.probe = self._probe()
         self.description = self._describe()
         self._announce()
+
+    def _open(self, data: str) -> Images:
+        return open_images(data)
 
     def _resolve(self, call: dict[str, Any]) -> dict[str, Any]:
         name, given, count = call["method"], call["arguments"], len(self.images)

@@ -16,7 +16,7 @@ from selftaught.data.masks import Masks
 from selftaught.data.sources import evenly
 from selftaught.errors import UserError
 from selftaught.pretrained import Pretrained, RawPixels
-from selftaught.protocols import dense
+from selftaught.protocols import dense_knn as dense
 from selftaught.protocols.convex import folds
 from selftaught.protocols.sweep import linear_sgd
 from selftaught.recipes.shared import Look

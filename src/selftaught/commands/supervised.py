@@ -1,4 +1,4 @@
-"""What the trainings of classifiers share."""
+"""What the trainings with labels share."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +26,7 @@ from selftaught.views.image import Views
 
 
 class Supervised(Job):
-    """The training of a classifier whose images are seen as those of an encoder's card."""
+    """The training of a network whose images are seen as those of an encoder's card."""
 
     probes = 2
 
@@ -51,11 +51,15 @@ class Supervised(Job):
                 self.description["finished"] = True
                 self.folder.write(self.description)
 
-    def accuracy(self, held: Labelled) -> Score:
-        """Of the classifier as it was saved last, on the test part."""
+    def restore_weights(self) -> None:
+        """Put the weights that were saved last into the method."""
         found = checkpoint.latest(self.folder.checkpoints)
         assert found is not None
         self.run.method.load_state_dict(found[1]["method"])
+
+    def accuracy(self, held: Labelled) -> Score:
+        """Of the classifier as it was saved last, on the test part."""
+        self.restore_weights()
         like = pretrained.Pretrained(self.run.method.encoder, self.pixels, self.card)
         return accuracy(self.run.method.network, like, held)  # pyright: ignore
 

@@ -56,6 +56,13 @@ class Encoder(nn.Module):
             "or a convolutional network of timm's"
         )
 
+    def levels(self, x: Tensor) -> list[Tensor]:
+        """Features of places at several depths (B, D, H, W), the last from the deepest.
+
+        Raises UserError where the encoder has none.
+        """
+        return [self.maps(x)]
+
 
 class Conv3x3(nn.Conv2d):
     """A 3x3 convolution without bias that is one matrix product where the map is tiny.
@@ -155,6 +162,13 @@ class ResNetNano(Encoder):
         """Features of places (B, dim, H, W), where each halving of the side is rounded up."""
         return self.blocks(F.relu(self.norm(self.stem(x)), inplace=True))
 
+    def levels(self, x: Tensor) -> list[Tensor]:
+        """The map after each block."""
+        found = [F.relu(self.norm(self.stem(x)), inplace=True)]
+        for block in self.blocks:
+            found.append(block(found[-1]))
+        return found[1:]
+
 
 class Convolutional(Encoder):
     """A timm network without its classifier, pooled by its own rule."""
@@ -183,6 +197,13 @@ class Convolutional(Encoder):
         if found.ndim != 4 or found.shape[1] != self.dim:
             return super().maps(x)
         return found
+
+    def levels(self, x: Tensor) -> list[Tensor]:
+        """The map after each stage, by timm. Raises UserError for a network without maps."""
+        if not hasattr(self.net, "forward_intermediates"):
+            return [self.maps(x)]
+        found = self.net.forward_intermediates(x, intermediates_only=True)
+        return found if all(y.ndim == 4 for y in found) else [self.maps(x)]
 
 
 class ViT(Encoder):

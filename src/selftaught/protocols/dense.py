@@ -1,91 +1,54 @@
-"""Segmentation without training: each place takes the classes of the nearest places of others."""
+"""How good detections and segmentations are, by torchmetrics and pycocotools."""
 
-import torch
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
+
 from torch import Tensor
-from torch.nn import functional as F
 
-from selftaught import seeds
 from selftaught.errors import UserError
-from selftaught.protocols.knn import BLOCK, nearest
 
-K, TEMPERATURE = 30, 0.02
-RESAMPLES = 1000
-VOID = 255  # a pixel of no class
+EXTRA = ("pycocotools", "torchmetrics")
 
 
-def soft_labels(masks: Tensor, classes: int, side: int) -> tuple[Tensor, Tensor]:
-    """The share of each class in each of ``side`` x ``side`` places: (B, side, side, classes).
+def require_extra() -> None:
+    """Raises UserError where the libraries of this module are not installed."""
+    missing = [name for name in EXTRA if find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"{' and '.join(missing)} not installed; run: pip install 'selftaught[detection]'"
+        )
 
-    ``masks`` (B, S, S) are class numbers or 255, which counts for nothing; places of nothing else
-    are false in the second result (B, side, side).
+
+def average_precision(
+    found: Sequence[dict[str, Tensor]], true: Sequence[dict[str, Tensor]]
+) -> dict[str, float]:
+    """COCO's box AP in percent: over IoU of 0.50 to 0.95, at 0.50 and at 0.75.
+
+    Lin et al. 2014, https://arxiv.org/abs/1405.0312, with up to 100 boxes an image. ``found`` has
+    for each image ``boxes`` (n, 4) as left, top, right, bottom, ``labels`` and ``scores`` (n,);
+    ``true`` has ``boxes``, ``labels``, ``area``, and ``iscrowd`` for what is not asked for. Classes
+    that no true box has do not count.
     """
-    known = masks != VOID
-    one = F.one_hot(masks.long().where(known, classes), classes + 1)[..., :classes]
-    share = F.adaptive_avg_pool2d(one.permute(0, 3, 1, 2).float(), side)
-    total = share.sum(1, keepdim=True)
-    share = share / total.clamp(min=torch.finfo(share.dtype).tiny)
-    return share.permute(0, 2, 3, 1), total[:, 0] > 0
+    from torchmetrics.detection import MeanAveragePrecision
+
+    metric = MeanAveragePrecision(box_format="xyxy", iou_type="bbox")
+    metric.update(list(found), list(true))
+    said = metric.compute()
+    names = {"AP": "map", "AP50": "map_50", "AP75": "map_75"}
+    return {name: 100 * max(0.0, float(said[key])) for name, key in names.items()}
 
 
-@torch.no_grad()
-def dense_knn(
-    bank: Tensor,  # (N, D)
-    labels: Tensor,  # (N, classes)
-    queries: Tensor,  # (M, D)
-    *,
-    k: int = K,
-    temperature: float = TEMPERATURE,
-    block: tuple[int, int] = BLOCK,
-) -> Tensor:
-    """Soft labels (M, classes) of places: those of the k nearest, by softmax(cosine / temperature).
+def mean_iou(pairs: Iterable[tuple[Tensor, Tensor]], classes: int, void: int) -> dict[str, float]:
+    """Mean intersection over union in percent, background included.
 
-    Hummingbird (Balazevic et al. 2023, https://arxiv.org/abs/2306.01667, section 3.1): attention
-    from a place to the places of a bank, ``labels`` being the share of each class in these. ``k``
-    is clamped to N; of equal cosines the lower row counts. Raises UserError for an empty bank.
+    Everingham et al. 2010, section 4.2 (the VOC challenge's measure): over the pixels of all images
+    together. ``pairs`` are the predicted and the true classes (H, W) of each image, below
+    ``classes``; true pixels of ``void`` are left out. The mean is over classes that occur, truly or
+    predicted.
     """
-    if not len(bank):
-        raise UserError("no place with a class to compare with; mask some pixels of the images")
-    found = []
-    for start in range(0, len(queries), block[0]):
-        cosine, row = nearest(bank, queries[start : start + block[0]], k=k, block=block)
-        weight = (cosine.double() / temperature).softmax(1)  # (B, k)
-        found.append(torch.einsum("bk,bkc->bc", weight, labels[row].double()))
-    return torch.cat(found) if found else labels.new_zeros(0, labels.shape[1]).double()
+    from torchmetrics.classification import MulticlassJaccardIndex
 
-
-def overlaps(predicted: Tensor, truth: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Pixels of each class in both and in either, (B, classes), of (B, S, S); 255 is left out."""
-    known = truth != VOID
-    pair = predicted.long() * (classes + 1) + truth.long().where(known, classes)
-    place = torch.arange(len(pair))[:, None] * (classes + 1) ** 2 + pair.flatten(1)
-    table = torch.bincount(place.flatten(), minlength=len(pair) * (classes + 1) ** 2)
-    table = table.view(len(pair), classes + 1, classes + 1)[:, :classes, :classes]
-    both = table.diagonal(dim1=1, dim2=2)
-    return both, table.sum(1) + table.sum(2) - both
-
-
-def mean_iou(both: Tensor, either: Tensor, there: Tensor) -> Tensor:
-    """Mean over classes of intersection over union, of sums (..., K) over images.
-
-    ``there`` (K,) are the classes that count; of these, those that are neither predicted nor there
-    are left out.
-    """
-    return (both / either).where(there, torch.nan).nanmean(-1)
-
-
-def iou_interval(
-    both: Tensor, either: Tensor, there: Tensor, *, seed: int = 0
-) -> tuple[float, float]:
-    """That of 95 % of ``mean_iou`` over test sets of as many images (N, K), with replacement.
-
-    ``both`` and ``either`` are float64.
-    """
-    g = torch.Generator().manual_seed(seeds.derive(seed, "bootstrap"))
-    values = []
-    for _ in range(RESAMPLES):
-        index = torch.randint(len(both), (len(both),), generator=g)
-        times = torch.bincount(index, minlength=len(both)).double()
-        values.append(mean_iou(times @ both, times @ either, there))
-    tail = torch.tensor([0.025, 0.975], dtype=torch.float64)
-    low, high = torch.stack(values).nanquantile(tail).tolist()
-    return low, high
+    metric = MulticlassJaccardIndex(classes, ignore_index=void)
+    for predicted, true in pairs:
+        metric.update(predicted.long(), true.long())
+    return {"mIoU": 100 * float(metric.compute())}

@@ -94,6 +94,19 @@ def robust(result: Mapping[str, Any]) -> Table:
     return table
 
 
+def transferred(result: Mapping[str, Any]) -> Table:
+    """What `selftaught.transfer` returned."""
+    what = {"detection": "box AP", "segmentation": "mean IoU"}[result["task"]]
+    title = f"{what}, % ({result['images']:,} labelled images, {result['test']:,} test)"
+    table = Table(title=title, min_width=len(title) + 4)
+    table.add_column("encoder")
+    for name in next(iter(result["rows"].values())):
+        table.add_column(name, justify="right")
+    for name, scores in result["rows"].items():
+        table.add_row(name, *(f"{value:.1f}" for value in scores.values()))
+    return table
+
+
 def _score(result: Mapping[str, Any], row: str, protocol: str) -> str:
     """The value and half of its interval."""
     low, high = result["intervals"][row][protocol]
