@@ -157,7 +157,7 @@ def test_what_was_learnt_counts_from_a_guess_where_it_is_known():
     now = begun | {"trained": {"loss": 0.5}, "held_out": {"loss": 1.8}}
     assert held_back(now, begun) == pytest.approx(1.3 / 1.5)
     assert held_back(now | {"chance": {}}, begun) == pytest.approx(1.3 / 11.5)
-    guessing = begun | {"trained": {"loss": 1.99}, "held_out": {"loss": 3.0}}
+    guessing = begun | {"trained": {"loss": 1.9}, "held_out": {"loss": 3.0}}
     assert held_back(guessing, begun) is None
     assert held_back(pretext(), begun) is None
 
@@ -218,6 +218,9 @@ def test_answers_that_never_change_do_not_make_images_one():
     fixed = pretext(chance={"loss": 1.386}, fixed=True)
     assert judged(1.5, 1.386, pretext=fixed, feature_std=0.01).word == "learning slowly"
     assert judged(1.5, 0.1, pretext=fixed, feature_std=0.01).word == "collapse"
+    pixels = judged(1.5, 0.9, pretext=pretext(fixed=True), feature_std=0.01)
+    assert pixels.word == "learning slowly"
+    assert "any image" in pixels.sentence
 
 
 # Players that compete

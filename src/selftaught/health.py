@@ -21,6 +21,7 @@ SURE = 0.05  # a critic's term below which it is hardly ever wrong; it is 1.39 w
 STILL = 0.01  # share of its early value by which a term that learns moves at least
 RESTING = 0.05  # share of their early value by which features that learn move at least
 GUESSED = 0.02  # share of its value at chance that a term has to be below it to be more than that
+LITTLE = 0.1  # share of it that has to be learnt before it can be asked what holds for others
 MEMORISED = 0.5  # share of what was learnt that does not hold for images not trained on
 SAME = 0.02  # share of their first distance below which views of different images are one
 NEAR = 0.25  # share of it below which they are one if those of one image are no nearer,
@@ -136,8 +137,14 @@ def _diverged(run: Evidence) -> Verdict | None:
 def _collapsed(run: Evidence) -> Verdict | None:
     std, rank = run.now["feature_std"], run.now["effective_rank"]
     point = std < POINT or (rank is not None and rank < LINE)
-    begun = run.now.get("pretext", {}).get("fixed") and _guessed(run)
-    if point and not begun and not _apart(run):
+    fixed = run.now.get("pretext", {}).get("fixed")
+    if point and fixed and (_guessed(run) or not run.chance):
+        return Verdict(
+            "learning slowly",
+            f"all images still have nearly one feature (feature std {std:.3f}): so far the answers "
+            "are those that fit any image; train longer, or try another learning rate",
+        )
+    if point and not _apart(run):
         found = f"all images have nearly one feature (feature std {std:.3f}, effective rank "
         return Verdict("collapse", f"{found}{_shown(rank)}){_guessing(run)}: {_why_collapsed(run)}")
     found = _indifferent(run)
@@ -264,11 +271,12 @@ def held_back(now: Mapping[str, Any], begun: Mapping[str, Any]) -> float | None:
     learnt = lost = 0.0
     for name, value in trained.items():
         if name in guess:
-            below = guess[name] - value
-            learnt += below if below > GUESSED * guess[name] else 0.0
+            part = guess[name] - value
+            if part < LITTLE * guess[name]:
+                continue
         else:
-            learnt += max(abs(begun["trained"][name] - value), abs(value))
-        lost += held[name] - value
+            part = max(abs(begun["trained"][name] - value), abs(value))
+        learnt, lost = learnt + part, lost + held[name] - value
     return lost / learnt if learnt > 0 and math.isfinite(lost) else None
 
 
