@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from contract.small import PIXELS, build, steps, whole
-from selftaught.health import verdict
+from selftaught.health import held_back, verdict
 
 UNTRAINED = {"effective_rank": 24.0, "feature_std": 0.14}
 
@@ -59,6 +59,168 @@ def test_too_few_images_for_a_rank():
 
 def test_the_first_record_alone_is_no_verdict_of_slowness():
     assert verdict(records(6.8, 6.8, count=2)[-1:], UNTRAINED).word == "healthy"
+
+
+# What the method says of its terms
+
+
+def pretext(**more):
+    return {"chance": {}, "tells_apart": (), "agreement": {}, "fixed": False} | more
+
+
+def judged(first, last, begun=None, settings=None, probes=5, **signals):
+    """A run with several probes, which say the same of its pretext and its features."""
+    found = records(first, last)
+    for k in range(probes):
+        found[-1 - k]["signals"] = {"effective_rank": 70.0, "feature_std": 0.5} | signals
+        found[-1 - k]["step"] = 100 - k
+    return verdict(found, UNTRAINED | {"pretext": begun or signals.get("pretext", {})}, settings)
+
+
+APART = pretext(chance={"loss": 5.36}, tells_apart=("loss",))
+
+
+def test_few_dimensions_that_still_tell_images_apart_are_not_lost():
+    """CPC on Fashion-MNIST after 41 steps of 256 images: InfoNCE is below a guess and falls."""
+    ranks = {"effective_rank": 2.2, "centred_rank": 19.6, "feature_std": 0.045}
+    found = judged(11.99, 5.07, pretext=APART, **ranks)
+    assert found.word == "healthy"
+    assert "5.36" in found.sentence
+    assert judged(11.99, 5.36, pretext=APART, **ranks).word == "partial collapse"
+
+
+def test_what_tells_images_apart_is_asked_of_images_not_trained_on():
+    leaky = APART | {"held_out": {"loss": 5.36}, "trained": {"loss": 5.36}}
+    begun = leaky | {"trained": {"loss": 11.9}}
+    word = judged(11.99, 2.0, begun, pretext=leaky, effective_rank=2.2, centred_rank=9.0).word
+    assert word == "partial collapse"
+
+
+def test_one_feature_for_all_is_collapse_unless_candidates_are_found():
+    assert judged(6.2, 5.36, pretext=APART, feature_std=0.01).word == "collapse"
+    assert judged(6.2, 4.0, pretext=APART, feature_std=0.01).word == "healthy"
+
+
+def test_a_rank_that_falls_only_where_the_mean_moves_is_no_collapse():
+    found = records(6.8, 2.0, effective_rank=6.0, centred_rank=80.0)
+    assert verdict(found, UNTRAINED | {"centred_rank": 90.0}).word == "healthy"
+    assert verdict(found, UNTRAINED | {"centred_rank": 190.0}).word == "partial collapse"
+
+
+def test_terms_at_a_guess_are_learning_slowly():
+    found = judged(6.3, 5.3, pretext=APART)
+    assert found.word == "learning slowly"
+    assert "5.36" in found.sentence
+    assert judged(6.3, 5.2, pretext=APART).word == "healthy"
+
+
+def test_the_cause_of_a_guess():
+    hot = judged(5.36, 5.36, settings={"temperature": 50.0}, pretext=APART).sentence
+    assert "temperature of 50" in hot
+    assert "raise --lr" in judged(5.36, 5.36, pretext=APART).sentence
+
+
+def test_a_term_that_stands_still_while_features_move_is_healthy():
+    """MoCo's, whose queue fills with harder keys as it learns."""
+    moved = records(5.0, 5.0)
+    for step, rank in ((5, 20.0), (12, 40.0), (19, 60.0)):
+        moved[step] |= {"step": 30 + step, "signals": {"effective_rank": rank, "feature_std": 0.5}}
+    assert verdict(moved, UNTRAINED).word == "healthy"
+    for step in (5, 12, 19):
+        moved[step]["signals"]["effective_rank"] = 60.0
+    assert verdict(moved, UNTRAINED).word == "learning slowly"
+
+
+FIRST = pretext(trained={"loss": 2.0}, held_out={"loss": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("held", "probes", "word"),
+    [
+        (1.9, 5, "overfitting the pretext"),  # fell by 0.1 where the others fell by 1.5
+        (1.0, 5, "healthy"),
+        (1.9, 2, "healthy"),  # once is not enough
+    ],
+)
+def test_what_holds_for_the_images_trained_on_only(held, probes, word):
+    now = FIRST | {"trained": {"loss": 0.5}, "held_out": {"loss": held}}
+    settings = {"images": 1000}
+    found = judged(2.0, 0.5, FIRST, settings, probes, pretext=now)
+    assert found.word == word
+    if word != "healthy":
+        assert "0.5 on images that are trained on and 1.9" in found.sentence
+
+
+def test_what_was_learnt_counts_from_a_guess_where_it_is_known():
+    """From 12.0 of an untrained network, which is worse than a guess, 1.3 would be little."""
+    begun = pretext(chance={"loss": 2.0}, trained={"loss": 12.0}, held_out={"loss": 12.0})
+    now = begun | {"trained": {"loss": 0.5}, "held_out": {"loss": 1.8}}
+    assert held_back(now, begun) == pytest.approx(1.3 / 1.5)
+    assert held_back(now | {"chance": {}}, begun) == pytest.approx(1.3 / 11.5)
+    guessing = begun | {"trained": {"loss": 1.9}, "held_out": {"loss": 3.0}}
+    assert held_back(guessing, begun) is None
+    assert held_back(pretext(), begun) is None
+
+
+@pytest.mark.parametrize(
+    ("same", "other", "word"),
+    [
+        (-0.86, -0.861, "collapse"),
+        (-0.95, -0.80, "healthy"),  # views of one image are nearer
+        (-0.30, -0.30, "healthy"),  # still far from one
+        (-0.999, -0.99, "collapse"),
+    ],
+)
+def test_views_of_different_images_that_agree(same, other, word):
+    begun = pretext(agreement={"loss": -1.0}, trained={"loss": 0.0}, mixed={"loss": 0.0})
+    now = begun | {"trained": {"loss": same}, "mixed": {"loss": other}}
+    assert judged(0.0, same, begun, pretext=now).word == word
+
+
+@pytest.mark.parametrize(
+    ("settings", "cause"),
+    [
+        ({"momentum": 0.1}, "momentum of 0.1"),
+        ({"optimizer": "adamw", "lr": 0.5}, "learning rate of 0.5"),
+        ({"batch_size": 8}, "batch of 8"),
+        ({"momentum": 0.99, "batch_size": 256, "lr": 1e-3}, "stop-gradient"),
+    ],
+)
+def test_the_cause_of_a_collapse(settings, cause):
+    found = judged(1.0, 0.1, settings=settings, feature_std=0.001)
+    assert found.word == "collapse"
+    assert cause in found.sentence
+
+
+def test_terms_that_rose_on_the_way_tell_of_the_learning_rate():
+    found = records(1.0, 0.1, feature_std=0.001)
+    found[10]["terms"]["loss"] = 9.0
+    assert "lower it, or lengthen" in verdict(found, UNTRAINED).sentence
+
+
+@pytest.mark.parametrize(
+    ("settings", "cause"),
+    [
+        ({"weight_decay": 10.0}, "weight decay of 10"),
+        ({"batch_size": 16}, "batch of 16"),
+        ({"temperature": 2.0}, "temperature of 2"),
+        ({"smallest_crop": 0.01}, "augmentation"),
+        ({}, "learning rate"),
+    ],
+)
+def test_the_cause_of_lost_dimensions(settings, cause):
+    found = judged(1.0, 0.1, settings=settings, effective_rank=3.0)
+    assert found.word == "partial collapse"
+    assert cause in found.sentence
+
+
+def test_answers_that_never_change_do_not_make_images_one():
+    fixed = pretext(chance={"loss": 1.386}, fixed=True)
+    assert judged(1.5, 1.386, pretext=fixed, feature_std=0.01).word == "learning slowly"
+    assert judged(1.5, 0.1, pretext=fixed, feature_std=0.01).word == "collapse"
+    pixels = judged(1.5, 0.9, pretext=pretext(fixed=True), feature_std=0.01)
+    assert pixels.word == "learning slowly"
+    assert "any image" in pixels.sentence
 
 
 # Players that compete

@@ -78,6 +78,7 @@ def evaluate(
     test: str | None = None,
     protocols: str = "knn,logreg",
     label_free: bool = False,
+    against: tuple[Path, ...] = (),
     device: Device = "auto",
     json: bool = False,
 ) -> None:
@@ -90,6 +91,7 @@ def evaluate(
         protocols: with commas: knn, logreg, linear_sgd, svm, fewshot, dense_knn, clustering,
             retrieval, or one of a kind, as knn/20; all is every one that the data are made for.
         label_free: instead, what can be said without labels; compares runs of one method only.
+        against: with --label-free, other runs of the same method and encoder.
         device: where features are computed.
         json: print JSON; of several data sets, by name.
     """
@@ -103,13 +105,15 @@ def evaluate(
         raise UserError("no data to evaluate on; give --data labelled images")
     if test is not None and len(data) > 1:
         raise UserError(f"one --test for {len(data)} data sets; evaluate each with its own")
+    if against and not label_free:
+        raise UserError("--against is for --label-free; evaluate each run by itself")
     console, options = Console(quiet=json), {"test": test, "device": device, "cached": True}
     found: dict[str, Any] = {}
     for name in data:
         if len(data) > 1:
             console.print(f"\n{name}", highlight=False)
         if label_free:
-            found[name] = signals(run, name, device=device)
+            found[name] = signals(run, name, against=against, device=device)
             console.print(table.label_free(found[name]))
             continue
         found[name] = evaluate(run, name, protocols=protocols.split(","), **options)

@@ -35,6 +35,14 @@ class Method(nn.Module):
     progress: float = 0.0  #: share of the run that is done, in [0, 1); written by the trainer
     #: scalars of the last ``forward`` that are logged beside the terms and not minimised
     watched: Mapping[str, Tensor] = MappingProxyType({})
+    #: names of terms that fall below `chance` only where features tell samples apart
+    tells_apart: tuple[str, ...] = ()
+    #: of terms by which views of one sample agree, what they are where the views are one
+    agreement: Mapping[str, float] = MappingProxyType({})
+    #: whether what is asked of a sample never changes, so that no fulfilled term makes samples one
+    fixed_answers: bool = False
+    #: whether a term asks for the sample's own place in the data, so that others have no terms
+    knows_samples: bool = False
 
     def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
         """The terms of the objective on one batch, by name."""
@@ -54,6 +62,14 @@ class Method(nn.Module):
         """Label-free signals of its own, beside those of its features, on some plain images x.
 
         In eval mode and without a gradient; `selftaught.health` judges by those that it knows.
+        """
+        return {}
+
+    def chance(self, x: Tensor, count: int) -> dict[str, float]:
+        """By name, what terms are where nothing is known of a sample, as far as that is known.
+
+        Of a global batch of ``count`` samples; some plain images x serve to count what a guess
+        would say. In eval mode and without a gradient. `selftaught.health` compares.
         """
         return {}
 

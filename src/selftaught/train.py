@@ -105,6 +105,25 @@ def fit(
 
 
 @torch.no_grad()
+def judge(
+    method: Method, batch: ViewBatch, *, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> dict[str, float]:
+    """The terms on a batch that is not learnt from, averaged over processes.
+
+    As in training, but nothing that is remembered moves, and the same is drawn each time.
+    """
+    device = next(method.parameters()).device
+    cuda = [device] if device.type == "cuda" else []
+    before = _moving(method)
+    method.train()
+    with torch.random.fork_rng(cuda), precision.autocast(device, dtype):
+        torch.manual_seed(seeds.derive(seed, "judge"))
+        terms = method(batch)
+    _put_back(before)
+    return {name: dist.total(term).item() / dist.world_size() for name, term in terms.items()}
+
+
+@torch.no_grad()
 def _survey(method: Method, whole: Iterable[ViewBatch]) -> None:
     method.eval()
     method.survey(whole)
@@ -113,16 +132,24 @@ def _survey(method: Method, whole: Iterable[ViewBatch]) -> None:
 
 @contextmanager
 def _undone_if_not_finite(method: Method) -> Iterator[None]:
-    """Put back the buffers that a forward pass may have moved, running statistics above all."""
-    parts = [part for part in method.modules() if not isinstance(part, Memory)]
-    moved = [buffer for part in parts for buffer in part.buffers(recurse=False)]
-    before = [buffer.clone() for buffer in moved]
+    """Put back what a forward pass may have moved."""
+    before = _moving(method)
     try:
         yield
     except NotFinite:
-        for buffer, value in zip(moved, before, strict=True):
-            buffer.copy_(value)
+        _put_back(before)
         raise
+
+
+def _moving(method: Method) -> list[tuple[Tensor, Tensor]]:
+    """The buffers that a forward pass may move, running statistics above all, and their values."""
+    parts = [part for part in method.modules() if not isinstance(part, Memory)]
+    return [(buffer, buffer.clone()) for part in parts for buffer in part.buffers(recurse=False)]
+
+
+def _put_back(before: list[tuple[Tensor, Tensor]]) -> None:
+    for buffer, value in before:
+        buffer.copy_(value)
 
 
 def _require_finite(values: dict[str, Tensor], step: int, batch: ViewBatch) -> None:

@@ -1,10 +1,12 @@
 import json
+import math
 
 import numpy as np
 import pytest
 
 import selftaught
 from commands.tiny import archive, call, refused
+from selftaught.pretrained import untrained, write
 
 SIGNALS = {"rankme", "effective_rank", "stable_rank", "nesum", "alpha", "feature_std"}
 SIGNALS |= {"mean_cosine", "centred_rank", "uniformity", "alignment", "lidar"}
@@ -26,10 +28,33 @@ def test_every_signal_beside_random_weights(capsys, finished, many):
     assert set(found["rows"]["encoder"]) == SIGNALS
     assert all(v is not None for v in found["rows"]["encoder"].values())
     assert found["rows"]["encoder"] != found["rows"]["random"]
-    assert (found["images"], found["groups"]) == (600, [256, 8])
+    assert (found["images"], found["dim"], found["groups"]) == (600, 256, [256, 8])
+    assert found["loss"]["nt_xent"]["guess"] == pytest.approx(math.log(31))
     answer = call(capsys, *words)
     assert "never two methods" in answer.out
     assert "lidar" in answer.out
+    assert "600 images, 256 features: ranks grow" in answer.out
+    assert "3.434 is a guess" in answer.out
+
+
+def test_runs_of_one_method_side_by_side(capsys, finished, many):
+    words = ("evaluate", finished, "--data", many, "--label-free", "--against", finished)
+    rows = json.loads(call(capsys, *words, "--json").out)["rows"]
+    assert rows[str(finished)] == rows["encoder"] != rows["random"]
+
+
+def test_it_refuses_to_compare_across_methods_and_encoders(capsys, finished, many, tmp_path):
+    card = json.loads((finished / "encoder.json").read_text())
+    other = {"moco_v3": card | {"recipe": "moco_v3"}}
+    other["resnet18"] = card | {"arguments": card["arguments"] | {"encoder": "resnet18"}}
+    words = ("evaluate", finished, "--data", many)
+    for name, changed in other.items():
+        encoder = untrained(changed)
+        (tmp_path / name).mkdir()
+        write(tmp_path / name, encoder.encoder, changed)
+        answer = call(capsys, *words, "--label-free", "--against", tmp_path / name)
+        refused(answer, name, "one method and encoder only")
+    refused(call(capsys, *words, "--against", finished), "--against")
 
 
 def test_it_is_the_same_each_time(finished, many):

@@ -8,9 +8,10 @@ import pytest
 import torch
 import torch.distributed
 
-from contract.small import build, steps
+from contract.small import build, steps, stream
 from selftaught import dist
 from selftaught.recipes import RECIPES
+from selftaught.train import judge
 
 STEPS = 3
 
@@ -29,6 +30,9 @@ def trained(name):
     for step in steps(run, STEPS, data=torch.float64, schedule=lambda progress: 1.0):
         for term, value in step.terms.items():
             found[f"{term} at {step.number}"] = dist.total(value) / dist.world_size()
+    if not run.method.knows_samples:
+        judged = judge(run.method, next(stream(run, STEPS, dtype=torch.float64)))
+        found |= {f"{term} judged": torch.tensor(value) for term, value in judged.items()}
     return found | dict(run.method.state_dict())
 
 

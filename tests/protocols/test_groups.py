@@ -70,6 +70,12 @@ def test_uniformity_by_counting():
     assert uniformity(torch.ones(5, 3)) == pytest.approx(0, abs=1e-6)
 
 
+def test_alignment_alone_is_best_where_all_has_collapsed():
+    good, one = views(noise=0.1), torch.ones(60, 5, 6) + 1e-3 * views()
+    assert alignment(one) < alignment(good)
+    assert uniformity(one[:, 0]) > uniformity(good[:, 0]) + 1
+
+
 def test_too_few_are_refused():
     with pytest.raises(UserError, match="two or more of both"):
         lidar(torch.randn(1, 4, 3))

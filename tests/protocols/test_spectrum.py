@@ -121,6 +121,39 @@ def test_a_larger_eps_would_inflate_rankme():
     assert rank[1e-5] - rank[1e-7] > 0.01
 
 
+def test_ranks_grow_with_the_number_of_samples():
+    """So they are compared at equal n, and below 2 D not told at all."""
+    z = gaussian(4000, 64)
+    found = [signals_of(z[:n]) for n in (128, 400, 4000)]
+    ranks = [f.rankme for f in found]
+    assert ranks == sorted(ranks)
+    assert ranks[0] < 0.95 * ranks[-1]
+    assert [f.n for f in found] == [128, 400, 4000]
+    assert signals_of(z[:127]).rankme is None
+
+
+def test_the_public_fit_on_a_linear_index_is_not_ours():
+    """It finds 1.52 or so where the exponent is 1: log values against i instead of log i."""
+    values = np.arange(1, 41.0) ** -1.0
+    wrong = -np.polyfit(np.arange(1, 41), np.log(values), 1)[0]
+    found = signals_of(planted(np.sqrt(values))).alpha
+    assert found == pytest.approx(1, abs=1e-9)
+    assert abs(wrong - 1) > 0.3
+
+
+@pytest.mark.parametrize("rank", [0, 1, 5])
+def test_alpha_of_a_planted_rank_is_that_of_what_is_there(rank):
+    """Zeros have no logarithm; noise of rounding in their place would bend the line."""
+    values = np.concatenate([np.arange(1, 1.0 + rank) ** -2.0, np.zeros(20 - rank)])
+    found = signals_of(planted(np.sqrt(values))).alpha
+    assert found == (pytest.approx(2, abs=1e-9) if rank > 1 else None)
+
+
+@pytest.mark.parametrize("dim", [4, 64])
+def test_the_spread_is_scaled_by_the_width(dim):
+    assert signals_of(gaussian(5000, dim)).feature_std == pytest.approx(1, abs=0.02)
+
+
 def test_pieces_equal_the_whole():
     z = gaussian(120, 20) + 3
     whole = signals_of(z)

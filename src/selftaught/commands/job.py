@@ -14,6 +14,7 @@ from rich.console import Console
 
 from selftaught import checkpoint, precision, pretrained, recipes, seeds
 from selftaught.commands import pictures, settings
+from selftaught.commands.heldout import Probes, kept
 from selftaught.commands.stop import Stop
 from selftaught.data.batches import batches, plain
 from selftaught.data.images import Images, Skipped, open_images
@@ -27,7 +28,7 @@ from selftaught.protocols.spectrum import Spectrum
 from selftaught.recipes.run import Pixels, Run
 from selftaught.report.live import Progress, clock
 from selftaught.runfolder import RunFolder
-from selftaught.train import NotFinite, Step, fit
+from selftaught.train import NotFinite, Step, fit, judge
 
 RECORDS = 1000  # lines of metrics.jsonl, about
 PROBED = 2048  # images they are taken on, or twice the feature's width
@@ -52,6 +53,8 @@ class Job:
         self.pixels = self._pixels()
         self.run = self._build()
         self.trained_on = self._choose()
+        self.held = 0  # images kept from training
+        self.judged = None if self.run.method.knows_samples else self._hold_out()
         self.probe = self._probe()
         self.description = self._describe()
         self._announce()
@@ -87,6 +90,21 @@ class Job:
     def _choose(self) -> Images:
         """The images that are trained on."""
         return self.images.spread(self.run.images or len(self.images))
+
+    def _hold_out(self) -> Probes | None:
+        """Keep some images from training; a run that was begun without goes on without."""
+        images, size, held = self.trained_on, self.run.batch_size, None
+        index = kept(len(images), size)
+        if self.folder.begun() and not self.folder.describe().get("held_out"):
+            index = index[:0]
+        if len(index):
+            left = torch.ones(len(images), dtype=torch.bool)
+            left[index] = False
+            held, self.held = images.take(index), len(index)
+            self.trained_on = images.take(left.nonzero().squeeze(1))
+        elif not self.run.method.agreement:
+            return None
+        return Probes(self.trained_on, held, self.run.views, size, self.call["seed"])
 
     def _build(self) -> Run:
         name, own, seed = self.call["method"], self.call["arguments"], self.call["seed"]
@@ -125,6 +143,7 @@ class Job:
         return {
             "call": self.call,
             "data": data,
+            "held_out": self.held,
             "environment": settings.environment(self.device),
         }
 
@@ -228,11 +247,12 @@ class Job:
         for batch, skipped in found:
             if skipped:
                 self._count(skipped)
-            views = tuple(
-                x.to(device=self.device, memory_format=torch.channels_last, non_blocking=True)
-                for x in batch.views
-            )
-            yield ViewBatch(views, batch.index)
+            yield self._moved(batch)
+
+    def _moved(self, batch: ViewBatch) -> ViewBatch:
+        """The batch where the method is."""
+        options = {"memory_format": torch.channels_last, "non_blocking": True}
+        return ViewBatch(tuple(x.to(self.device, **options) for x in batch.views), batch.index)
 
     def _survey(self) -> Iterator[ViewBatch]:
         """Every sound image once, plainly."""
@@ -259,6 +279,7 @@ class Job:
         self._save(error.step)
         names = [self.trained_on.names[i] for i in error.index.tolist()]
         place = self.folder.path / "not-finite.json"
+        self.description["verdict"] = Verdict("diverged", f"{error}; lower --lr")._asdict()
         found = {"what": error.name, "step": error.step, "seed": self.call["seed"], "batch": names}
         checkpoint.write_atomic(place, json.dumps(found, indent=2).encode())
         return UserError(
@@ -317,7 +338,7 @@ class Job:
     def signals(self) -> dict[str, Any]:
         """The label-free signals of the method as it is now; training is not disturbed."""
         method, cuda = self.run.method.eval(), [self.device] if self.device.type == "cuda" else []
-        encoder = method.encoder
+        encoder, size = method.encoder, self.run.batch_size
         spectrum = Spectrum(encoder.dim, self.device)
         for x in self.probe:
             x = x.to(device=self.device, memory_format=torch.channels_last)
@@ -326,11 +347,19 @@ class Job:
         few = torch.cat(self.probe)[:FEW].to(device=self.device, memory_format=torch.channels_last)
         with torch.random.fork_rng(cuda), precision.autocast(self.device, self.dtype):
             torch.manual_seed(seeds.derive(self.call["seed"], "signals"))
-            return spectrum.signals()._asdict() | method.signals(few)
+            found = spectrum.signals()._asdict() | method.signals(few)
+            pretext = {"tells_apart": method.tells_apart, "chance": method.chance(few, size)}
+            pretext |= {"agreement": dict(method.agreement), "fixed": method.fixed_answers}
+        if self.judged is not None:
+            for name, batch in self.judged.batches(mixed=bool(method.agreement)):
+                seed, batch = self.call["seed"], self._moved(batch)
+                pretext[name] = judge(method, batch, seed=seed, dtype=self.dtype)
+        return found | {"pretext": pretext}
 
     def verdict(self, *newest: dict[str, Any]) -> Verdict:
         """Whether the run is learning, by its records so far and the ``newest``."""
-        return verdict([*self.folder.metrics(), *newest], self.description["untrained"])
+        settings = self.call["arguments"] | {"images": len(self.trained_on)}
+        return verdict([*self.folder.metrics(), *newest], self.description["untrained"], settings)
 
     def _draw(self, step: int) -> None:
         x = self.probe[0].to(self.device)

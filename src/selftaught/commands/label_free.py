@@ -1,5 +1,6 @@
 """What can be said of an encoder without labels."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,35 +11,76 @@ from selftaught import pretrained, seeds
 from selftaught.commands.settings import device_of, sample
 from selftaught.data.images import Images, open_images
 from selftaught.data.sources import evenly
+from selftaught.errors import UserError
 from selftaught.pretrained import Pretrained
 from selftaught.protocols.groups import alignment, lidar, uniformity
 from selftaught.protocols.spectrum import Spectrum
 from selftaught.recipes.shared import Look
+from selftaught.runfolder import RunFolder
 
 SAMPLES = 2048  # images of the spectrum, or twice the feature's width
 GROUPS, VIEWS = 256, 8  # images of the groups, and views of each
 BATCH = 128
 
 
-def label_free(run: str | Path, data: str | Path, *, device: str = "auto") -> dict[str, Any]:
+def label_free(
+    run: str | Path,
+    data: str | Path,
+    *,
+    against: Sequence[str | Path] = (),
+    device: str = "auto",
+) -> dict[str, Any]:
     """Every label-free signal of an encoder, and of the same with random weights.
 
     Those of the spectrum and of uniformity are taken on an even sample of the images as evaluation
     sees them; alignment and LiDAR on random views of fewer of them, the same for all methods: crops
-    of 0.15 to 1 of the image, flipped, with changed colours. They compare runs of one method, never
-    two methods. Returns ``{"rows": {"encoder": {"rankme": ..., ...}, "random": ...}, "images": N,
-    "groups": [N, views]}``. Raises UserError for what the user can mend.
+    of 0.15 to 1 of the image, flipped, with changed colours. They compare runs of one method:
+    ``against`` are other runs of the same method and encoder.
+
+    Returns ``{"rows": {"encoder": {"rankme": ..., ...}, "random": ..., PATH: ...}, "images": N,
+    "dim": D, "groups": [N, views], "loss": {term: {"value": ..., "guess": ...}}}``; ``loss`` holds
+    the terms whose value is known where nothing is learnt, as the run ended. Raises UserError for
+    what the user can mend, and for runs of different methods or encoders.
     """
     encoder, images = pretrained.load(run), open_images(data)
+    others = {str(path): pretrained.load(path) for path in against}
+    for path, other in others.items():
+        _require_alike(run, encoder, path, other)
     place = device_of(device)
     plain = sample(images, encoder.views, max(SAMPLES, 2 * encoder.dim))
     views = _views(encoder, images)
-    rows = {
-        "encoder": _signals(encoder.to(place), plain, views),
-        "random": _signals(pretrained.untrained(encoder.card).to(place), plain, views),
+    random = pretrained.untrained(encoder.card)
+    shown = {"encoder": encoder, "random": random, **others}
+    return {
+        "rows": {name: _signals(net.to(place), plain, views) for name, net in shown.items()},
+        "images": sum(len(x) for x in plain),
+        "dim": encoder.dim,
+        "groups": [len(views), VIEWS],
+        "loss": _fingerprints(run),
     }
-    groups = [len(views), VIEWS]
-    return {"rows": rows, "images": sum(len(x) for x in plain), "groups": groups}
+
+
+def _require_alike(run: str | Path, encoder: Pretrained, path: str, other: Pretrained) -> None:
+    """Raises UserError where signals say nothing of which of two encoders is the better one."""
+    said = [
+        f"{card['recipe']} with {card['arguments'].get('encoder')} on {pixels.size} pixels"
+        for card, pixels in ((encoder.card, encoder.pixels), (other.card, other.pixels))
+    ]
+    if said[0] != said[1]:
+        raise UserError(
+            f"{run} is {said[0]}, {path} is {said[1]}: label-free signals compare runs of one "
+            "method and encoder only; give such runs, or compare by labels without --label-free"
+        )
+
+
+def _fingerprints(run: str | Path) -> dict[str, dict[str, float]]:
+    """The last terms of a run beside what a guess has; none of an exported encoder."""
+    records = RunFolder(run).metrics()
+    probed = [r for r in records if (r.get("signals") or {}).get("pretext")]
+    if not probed:
+        return {}
+    guess, terms = probed[-1]["signals"]["pretext"]["chance"], records[-1]["terms"]
+    return {n: {"value": terms[n], "guess": v} for n, v in guess.items() if n in terms}
 
 
 def _views(encoder: Pretrained, images: Images) -> Tensor:

@@ -1,5 +1,7 @@
 """AMDIM: one view's features tell another view's, from scale to scale."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -23,6 +25,8 @@ class AMDIM(Method):
     Raises UserError for an encoder without those scales, a clip that is not positive and a negative
     penalty.
     """
+
+    tells_apart = ("1_to_5", "1_to_7", "5_to_5")
 
     def __init__(self, encoder: Encoder, *, clip: float = 20.0, penalty: float = 5e-2) -> None:
         super().__init__()
@@ -54,6 +58,11 @@ class AMDIM(Method):
                 terms[name] = terms.get(name, 0) + found / 2
                 terms["penalty"] = terms.get("penalty", 0) + self.penalty * square / 2
         return terms
+
+    def chance(self, x: Tensor, count: int) -> dict[str, float]:
+        """The logarithm of the number of candidates of each pair of scales."""
+        five, seven = (math.log(1 + (count - 1) * side**2) for side in (5, 7))
+        return {"1_to_5": five, "1_to_7": seven, "5_to_5": five}
 
     def _embedded(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The three scales of a view: (B, D), (B, D, 5, 5), (B, D, 7, 7)."""

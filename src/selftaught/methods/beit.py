@@ -9,7 +9,7 @@ from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.encoders import Encoder, ViT
 from selftaught.nn.masking import blockwise
-from selftaught.objectives.tokens import token_prediction
+from selftaught.objectives.tokens import token_prediction, unigram_entropy
 
 
 class BEiT(Method):
@@ -27,6 +27,8 @@ class BEiT(Method):
     ``tokenizer(x)`` gives the words (B, L) of images, patches row by row. Raises UserError for an
     encoder without tokens and for a ratio that hides or leaves nothing.
     """
+
+    fixed_answers = True
 
     def __init__(
         self,
@@ -74,3 +76,7 @@ class BEiT(Method):
         asked = words[hidden]
         self.watched = {"found": (scores.detach().argmax(1) == asked).float().mean()}
         return {"words": token_prediction(scores, asked)}
+
+    def chance(self, x: Tensor, count: int) -> dict[str, float]:
+        """The entropy of the tokenizer's words, wherever they are."""
+        return {"words": unigram_entropy(self.tokenizer(x))}

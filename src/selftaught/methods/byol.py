@@ -1,5 +1,7 @@
 """BYOL: predict what a slowly moving copy of the network makes of the other view."""
 
+from types import MappingProxyType
+
 from torch import Tensor
 
 from selftaught.errors import UserError
@@ -20,6 +22,8 @@ class BYOL(Method):
 
     Raises UserError for a momentum outside [0, 1].
     """
+
+    agreement = MappingProxyType({"regression": 0.0})
 
     def __init__(
         self, encoder: Encoder, *, hidden: int = 4096, dim: int = 256, momentum: float = 0.996

@@ -17,6 +17,8 @@ class Classifier(Method):
     the N images that are trained on. Raises UserError for fewer than two classes.
     """
 
+    knows_samples = True
+
     def __init__(
         self,
         encoder: nn.Module,

@@ -1,5 +1,7 @@
 """CPC: from an image's upper rows of patches, tell which patches lie below."""
 
+import math
+
 from torch import Tensor, nn
 
 from selftaught import dist
@@ -26,6 +28,8 @@ class CPC(Method):
     Raises UserError for an encoder without a grid of patches, a grid with no row so far below
     another, and a batch that groups do not divide.
     """
+
+    tells_apart = ("info_nce",)
 
     def __init__(
         self,
@@ -76,3 +80,9 @@ class CPC(Method):
             for k, predictor in zip(self.offsets, self.predictors, strict=True)
         ]
         return {"info_nce": sum(losses) / len(losses)}  # pyright: ignore
+
+    def chance(self, x: Tensor, count: int) -> dict[str, float]:
+        """The mean over offsets of the logarithm of the number of candidates."""
+        grid = self.encoder.grid
+        found = [math.log(self.group * (grid - k) * grid) for k in self.offsets]
+        return {"info_nce": sum(found) / len(found)}

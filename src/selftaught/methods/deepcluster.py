@@ -1,5 +1,6 @@
 """DeepCluster: cluster the features of all images, predict the clusters, and again."""
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -29,6 +30,8 @@ class DeepCluster(Method):
 
     Needs a `survey` at the start of each epoch. Raises UserError for settings outside their range.
     """
+
+    knows_samples = True
 
     def __init__(
         self,
@@ -61,6 +64,10 @@ class DeepCluster(Method):
         labels = self.clustering.labels[batch.index.to(scores.device)]  # (B,)
         weights = self.clustering.weights(labels)
         return {"clusters": weighted_prediction(scores, labels, weights)}
+
+    def chance(self, x: Tensor, count: int) -> dict[str, float]:
+        """The logarithm of the number of clusters."""
+        return {"clusters": math.log(len(self.clustering.centroids))}
 
     def survey(self, whole: Iterable[ViewBatch]) -> None:
         """Cluster the features of all images, and begin with a new classifier."""

@@ -1,5 +1,6 @@
 """DeepCluster-v2: predict an image's cluster among the embeddings of the epoch before."""
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -33,6 +34,8 @@ class DeepClusterV2(Method):
 
     Needs a `survey` at the start of each epoch. Raises UserError for settings outside their range.
     """
+
+    knows_samples = True
 
     def __init__(
         self,
@@ -77,6 +80,10 @@ class DeepClusterV2(Method):
     def after_step(self) -> None:
         """Remember the embeddings of the large views."""
         self.memory.update(*self.seen)
+
+    def chance(self, x: Tensor, count: int) -> dict[str, float]:
+        """The logarithm of the number of clusters."""
+        return {"clusters": math.log(len(self._clusterings()[0].centroids))}
 
     def survey(self, whole: Iterable[ViewBatch]) -> None:
         """Cluster what is remembered; the images are looked at only if nothing is, at first."""

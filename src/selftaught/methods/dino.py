@@ -1,5 +1,6 @@
 """DINO: say of every view what a slow copy of the network says of the large ones."""
 
+import math
 from typing import Any
 
 import torch
@@ -81,6 +82,10 @@ class DINO(Method):
         targets = centred(taught, self.centre.value, linear(self.progress, *self.temperatures))
         loss = view_distillation(scores, targets, self.student_temperature)
         return {"distillation": loss}
+
+    def chance(self, x: Tensor, count: int) -> dict[str, float]:
+        """The logarithm of the number of prototypes."""
+        return {"distillation": math.log(len(self.centre.value))}
 
     def after_step(self) -> None:
         """Move the teacher towards the student, and the centre towards the teacher's scores."""

@@ -20,6 +20,8 @@ class Distilled(Method):
     UserError for settings out of range.
     """
 
+    knows_samples = True
+
     def __init__(
         self,
         encoder: nn.Module,

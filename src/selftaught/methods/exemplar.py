@@ -1,5 +1,7 @@
 """Exemplar-CNN: every image's patch is a class of its own, and its transformations the samples."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +26,9 @@ class Exemplar(Method):
     Raises UserError for less than two classes and a dropout outside [0, 1).
     """
 
+    tells_apart = ("surrogate_class",)
+    knows_samples = True
+
     def __init__(self, encoder: Encoder, *, classes: int, dropout: float = 0.5) -> None:
         super().__init__()
         if classes < 2:
@@ -42,3 +47,7 @@ class Exemplar(Method):
             kept = torch.rand(len(h) * dist.world_size(), h.shape[1]) >= self.dropout
             h = h * dist.mine(kept).to(h.device) / (1 - self.dropout)
         return {"surrogate_class": surrogate_class(self.classifier(h), batch.index)}
+
+    def chance(self, x: Tensor, count: int) -> dict[str, float]:
+        """The logarithm of the number of classes."""
+        return {"surrogate_class": math.log(self.classifier.out_features)}

@@ -12,7 +12,7 @@ from selftaught.method import Method, ViewBatch
 from selftaught.nn.causal import CausalBlock, Past
 from selftaught.nn.encoders import Encoder
 from selftaught.nn.pixels import PixelGPT
-from selftaught.objectives.tokens import token_prediction
+from selftaught.objectives.tokens import token_prediction, unigram_entropy
 
 SOME = 32  # pixels of each image that the palette is found on
 
@@ -33,6 +33,8 @@ class IGPT(Method):
     Needs one `survey`, before the first step. Raises UserError for an encoder that does not read
     pixels and, in the survey, for a palette of more colours than the images have.
     """
+
+    fixed_answers = True
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -65,6 +67,10 @@ class IGPT(Method):
         ids = self.encoder.ids(x)  # (B, L)
         scores = self.scores(self.encoder.embedded(ids[:, :-1]))
         return {"bits_per_pixel": token_prediction(scores, ids) / math.log(2)}
+
+    def chance(self, x: Tensor, count: int) -> dict[str, float]:
+        """The entropy of the colours of pixels, wherever they are."""
+        return {"bits_per_pixel": unigram_entropy(self.encoder.ids(x)) / math.log(2)}
 
     def scores(
         self, embedded: Float[Tensor, "n l d"], past: Past | None = None

@@ -34,6 +34,9 @@ class InstDisc(Method):
     range.
     """
 
+    tells_apart = ("nce", "softmax")
+    knows_samples = True
+
     def __init__(
         self,
         encoder: Encoder,
@@ -88,6 +91,14 @@ class InstDisc(Method):
         found = estimates.logsumexp(0) - math.log(len(estimates))
         self.constant = torch.where(self.log_constant.isneginf(), found, self.log_constant)
         return noise_contrast(own, noise, self.constant, self.count)
+
+    def chance(self, x: Tensor, count: int) -> dict[str, float]:
+        """What a guess by the numbers of entries costs."""
+        if not self.noise:
+            return {"softmax": math.log(self.count)}
+        return {
+            "nce": (self.noise + 1) * math.log(self.noise + 1) - self.noise * math.log(self.noise)
+        }
 
     def after_step(self) -> None:
         """Keep the constant, and move the batch's entries."""

@@ -1,5 +1,7 @@
 """Jigsaw: tell in which of many orders the tiles of an image lie."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,6 +35,8 @@ class Jigsaw(Method):
     isn't.
     """
 
+    fixed_answers = True
+
     def __init__(
         self,
         encoder: Encoder,
@@ -57,3 +61,7 @@ class Jigsaw(Method):
         which = dist.mine(drawn).to(h.device)
         shuffled = take(h, self.orders[which])
         return {"permutation": transformation(self.all(shuffled.flatten(1)), which)}
+
+    def chance(self, x: Tensor, count: int) -> dict[str, float]:
+        """The logarithm of the number of permutations."""
+        return {"permutation": math.log(len(self.orders))}

@@ -21,6 +21,8 @@ class MAE(Method):
     Raises UserError for an encoder without tokens and for a ratio that hides or leaves nothing.
     """
 
+    fixed_answers = True
+
     def __init__(
         self,
         encoder: Encoder,

@@ -27,6 +27,8 @@ class MaskFeat(Method):
     ratio that hides or leaves nothing.
     """
 
+    fixed_answers = True
+
     def __init__(
         self,
         encoder: Encoder,

@@ -1,5 +1,7 @@
 """MoCo: find an image's key, made by a slow copy of the network, among a queue of past keys."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,6 +28,8 @@ class MoCo(Method):
     The batch must be a multiple of ``groups``, each of at least two samples. Raises UserError for
     a temperature that is not positive and a momentum outside [0, 1].
     """
+
+    tells_apart = ("info_nce",)
 
     def __init__(
         self,
@@ -60,6 +64,10 @@ class MoCo(Method):
         k = dist.gather(self.target(dist.mine(dist.gather(x2)[order])))[order.argsort()]
         self.keys = k
         return {"info_nce": info_nce(q, dist.mine(k), self.queue.rows, self.temperature)}
+
+    def chance(self, x: Tensor, count: int) -> dict[str, float]:
+        """The logarithm of the number of candidates."""
+        return {"info_nce": math.log(len(self.queue.rows) + 1)}
 
     def after_step(self) -> None:
         """Move the copy towards the network, and the keys into the queue."""

@@ -1,5 +1,7 @@
 """MoCo v3: find an image's key among the batch's, without a queue, from a prediction."""
 
+import math
+
 from torch import Tensor, nn
 
 from selftaught import dist
@@ -27,6 +29,8 @@ class MoCoV3(Method):
     paper takes the class token's; its other layers begin as timm has them. Raises UserError for a
     temperature that is not positive and a momentum outside [0, 1].
     """
+
+    tells_apart = ("info_nce",)
 
     def __init__(
         self,
@@ -60,6 +64,10 @@ class MoCoV3(Method):
         k1, k2 = (dist.gather(self.target(x)) for x in (x1, x2))
         t = self.temperature
         return {"info_nce": 2 * t * (matching(q1, k2, t) + matching(q2, k1, t))}
+
+    def chance(self, x: Tensor, count: int) -> dict[str, float]:
+        """The logarithm of the number of candidates, as the term has it."""
+        return {"info_nce": 4 * self.temperature * math.log(count)}
 
     def after_step(self) -> None:
         """Move the copy towards the network."""

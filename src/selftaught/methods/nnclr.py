@@ -1,5 +1,7 @@
 """NNCLR: agree with your nearest neighbour among past images, not with your own other view."""
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -22,6 +24,8 @@ class NNCLR(Method):
 
     Raises UserError for a temperature that is not positive.
     """
+
+    tells_apart = ("info_nce",)
 
     def __init__(
         self,
@@ -51,6 +55,10 @@ class NNCLR(Method):
         self.seen = dist.gather(z1.detach())
         one, two = matching(n1, p2, self.temperature), matching(n2, p1, self.temperature)
         return {"info_nce": (one + two) / 2}
+
+    def chance(self, x: Tensor, count: int) -> dict[str, float]:
+        """The logarithm of the number of candidates."""
+        return {"info_nce": math.log(count)}
 
     def after_step(self) -> None:
         """Put the first views' projections into the support set."""

@@ -1,5 +1,7 @@
 """PIRL: an image and its jigsaw both look like what is remembered of the image."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +29,9 @@ class PIRL(Method):
     that may be the image itself. Raises UserError for settings outside their range, for fewer than
     two images, and for a batch without its ten views.
     """
+
+    tells_apart = ("image", "jigsaw")
+    knows_samples = True
 
     def __init__(
         self,
@@ -89,6 +94,12 @@ class PIRL(Method):
     def _contrast(self, z: Tensor, chosen: Tensor) -> Tensor:
         scores = similarities(z, self.bank.rows, chosen, self.temperature)
         return memory_contrast(scores[:, 0], scores[:, 1:])
+
+    def chance(self, x: Tensor, count: int) -> dict[str, float]:
+        """What telling entries apart by their numbers alone costs, each term with its share."""
+        k = self.negatives
+        cost = (k + 1) * math.log(k + 1) - k * math.log(k)
+        return {"image": (1 - self.mix) * cost, "jigsaw": self.mix * cost}
 
     def after_step(self) -> None:
         """Move the batch's entries towards the images' features."""

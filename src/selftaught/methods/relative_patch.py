@@ -28,6 +28,8 @@ class RelativePatch(Method):
     Raises UserError for a grid without neighbours and for a batch without its patches.
     """
 
+    fixed_answers = True
+
     def __init__(
         self, encoder: Encoder, *, grid: int = 2, width: int = 4096, hidden: int = 4096
     ) -> None:
@@ -51,3 +53,8 @@ class RelativePatch(Method):
         scores = self.both(pairs.flatten(0, 1)).unflatten(0, pairs.shape[:2])  # (P, B, 8)
         which = self.which[:, None].expand(pairs.shape[:2])
         return {"neighbour": transformation(scores, which)}
+
+    def chance(self, x: Tensor, count: int) -> dict[str, float]:
+        """The entropy of the sides, of which corners come less often."""
+        share = self.which.bincount() / len(self.which)
+        return {"neighbour": torch.special.entr(share).sum().item()}

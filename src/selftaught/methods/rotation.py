@@ -1,5 +1,7 @@
 """Rotation: tell which way up an image is."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +24,8 @@ class Rotation(Method):
     Raises UserError for a batch without its four views, and for views that are not square.
     """
 
+    fixed_answers = True
+
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
@@ -36,3 +40,7 @@ class Rotation(Method):
         scores = scores.unflatten(0, (TURNS, -1))  # (4, B, 4)
         which = torch.arange(TURNS, device=scores.device)[:, None].expand(scores.shape[:2])
         return {"rotation": transformation(scores, which)}
+
+    def chance(self, x: Tensor, count: int) -> dict[str, float]:
+        """The logarithm of the number of rotations."""
+        return {"rotation": math.log(TURNS)}

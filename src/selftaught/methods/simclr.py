@@ -1,5 +1,7 @@
 """SimCLR: agree on two views of one image against all other images of the batch."""
 
+import math
+
 from torch import Tensor
 
 from selftaught import dist
@@ -21,6 +23,8 @@ class SimCLR(Method):
     that is not positive.
     """
 
+    tells_apart = ("nt_xent",)
+
     def __init__(
         self, encoder: Encoder, *, hidden: int = 2048, dim: int = 128, temperature: float = 0.5
     ) -> None:
@@ -35,3 +39,7 @@ class SimCLR(Method):
         """``nt_xent`` of the two views, over the global batch."""
         z1, z2 = (dist.gather(self.projector(self.encoder(x))) for x in batch.views)
         return {"nt_xent": nt_xent(z1, z2, self.temperature)}
+
+    def chance(self, x: Tensor, count: int) -> dict[str, float]:
+        """The logarithm of the number of candidates."""
+        return {"nt_xent": math.log(2 * count - 1)}

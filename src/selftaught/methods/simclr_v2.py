@@ -1,5 +1,7 @@
 """SimCLR v2: SimCLR with a deeper head, whose first layer stays, and a memory of negatives."""
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,6 +29,7 @@ class SimCLRV2(Method):
     Raises UserError for settings outside their range.
     """
 
+    tells_apart = ("nt_xent",)
     cut = 3  #: `projector[:cut]` is the part of the head that fine-tuning keeps
 
     def __init__(
@@ -65,6 +68,11 @@ class SimCLRV2(Method):
             return {"nt_xent": nt_xent(z1, z2, self.temperature)}
         self.seen = dist.gather(self.target(batch.views[1]))
         return {"nt_xent": nt_xent(z1, z2, self.temperature, self.queue.rows)}
+
+    def chance(self, x: Tensor, count: int) -> dict[str, float]:
+        """The logarithm of the number of candidates."""
+        past = len(self.queue.rows) if self.queue is not None else 0
+        return {"nt_xent": math.log(2 * count - 1 + past)}
 
     def after_step(self) -> None:
         """Move the copy towards the network, and its projections into the queue."""

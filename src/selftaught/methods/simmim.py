@@ -27,6 +27,8 @@ class SimMIM(Method):
     ratio that hides or leaves nothing.
     """
 
+    fixed_answers = True
+
     def __init__(self, encoder: Encoder, *, ratio: float = 0.6, unit: int = 2) -> None:
         super().__init__()
         if not isinstance(encoder, ViT):

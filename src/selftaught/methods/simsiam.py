@@ -1,5 +1,7 @@
 """SimSiam: predict the other view's projection, which gets no gradient."""
 
+from types import MappingProxyType
+
 from torch import Tensor
 
 from selftaught.method import Method, ViewBatch
@@ -15,6 +17,8 @@ class SimSiam(Method):
     negatives and no slow copy; the stop-gradient keeps it from collapsing. The projector ends with
     a batch norm, the predictor is a bottleneck whose learning rate the recipe holds constant.
     """
+
+    agreement = MappingProxyType({"regression": -1.0})
 
     def __init__(
         self, encoder: Encoder, *, dim: int = 2048, hidden: int = 2048, bottleneck: int = 512

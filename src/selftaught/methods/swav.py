@@ -1,6 +1,7 @@
 """SwAV: predict one view's cluster code from another view."""
 
 import itertools
+import math
 
 import torch
 import torch.nn.functional as F
@@ -82,6 +83,10 @@ class SwAV(Method):
             if i != j
         ]
         return {"swap": torch.stack(swaps).mean()}
+
+    def chance(self, x: Tensor, count: int) -> dict[str, float]:
+        """The logarithm of the number of prototypes."""
+        return {"swap": math.log(len(self.prototypes.weight))}
 
     def after_step(self) -> None:
         """Put the prototypes back to length one, and the embeddings into the queues."""

@@ -1,5 +1,7 @@
 """VICReg: views agree, every dimension varies, no two covary."""
 
+from types import MappingProxyType
+
 from torch import Tensor
 
 from selftaught import dist
@@ -22,6 +24,8 @@ class VICReg(Method):
 
     Raises UserError for a negative weight.
     """
+
+    agreement = MappingProxyType({"invariance": 0.0})
 
     def __init__(
         self,

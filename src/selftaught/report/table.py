@@ -12,6 +12,8 @@ ROWS = {
     "pixels": "raw pixels",
 }
 
+SIGNAL_ROWS = {"encoder": "this encoder", "random": "random weights"}
+
 
 def show(result: Mapping[str, Any], console: Console) -> None:
     """Print what `selftaught.evaluate` returned, in percent."""
@@ -30,14 +32,21 @@ def show(result: Mapping[str, Any], console: Console) -> None:
 def label_free(result: Mapping[str, Any]) -> Table:
     """What `selftaught.label_free` returned."""
     count, views = result["groups"]
+    caption = (
+        f"{result['images']:,} images, {result['dim']} features: ranks grow with the number of "
+        f"images\nalignment (only with uniformity) and lidar on {count} x {views} views"
+    )
+    for term, found in result["loss"].items():
+        caption += f"\n{term} ended at {found['value']:.3f}; {found['guess']:.3f} is a guess"
     table = Table(
         title="label-free signals: they compare runs of one method, never two methods",
-        caption=f"{result['images']:,} images; alignment and lidar on {count} x {views} views",
+        caption=caption,
+        min_width=72,
     )
-    for name in ("signal", "this encoder", "random weights"):
+    for name in ("signal", *(SIGNAL_ROWS.get(row) or row for row in result["rows"])):
         table.add_column(name, justify="left" if name == "signal" else "right")
-    for name, value in result["rows"]["encoder"].items():
-        cells = [value, result["rows"]["random"][name]]
+    for name in result["rows"]["encoder"]:
+        cells = [row[name] for row in result["rows"].values()]
         table.add_row(name, *("?" if v is None else f"{v:.3f}" for v in cells))
     return table
 
