@@ -19,7 +19,6 @@ the better one was fixed before anything was measured (`BETTER`).
 import argparse
 import itertools
 import json
-import os
 import random
 import subprocess
 import sys
@@ -29,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fashion_mnist import commit
+from rows import Rows, commit, fashion_mnist
 from scipy.stats import spearmanr
 
 from selftaught import evaluate, label_free
@@ -162,13 +161,10 @@ def correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, tuple[float, float
     return float(spearmanr(x, y).statistic), (float(low), float(high))
 
 
-def read(path: Path, method: str, seed: int) -> list[dict[str, Any]]:
+def read(rows: Rows, method: str, seed: int) -> list[dict[str, Any]]:
     """The rows of this method, seed and budget; of a cell that was measured twice, the last."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    found = {}
-    for row in map(json.loads, lines):
-        if (row["method"], row["seed"], row["images"]) == (method, seed, IMAGES):
-            found[json.dumps(row["cell"])] = row
+    known = rows.all(method=method, seed=seed, images=IMAGES)
+    found = {json.dumps(row["cell"]): row for row in known}
     cells = [json.dumps(cell) for cell in grid(method)]
     return [found[cell] for cell in cells if cell in found]
 
@@ -181,14 +177,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10**6, help="measure at most so many more")
     parser.add_argument("--table", action="store_true", help="measure nothing")
     asked = parser.parse_args()
-    data = Path(os.environ.get("SELFTAUGHT_DATA", ".")) / "fashion-mnist"
-    known = [row["cell"] for row in read(asked.out, asked.method, asked.seed)]
+    rows = Rows(asked.out)
+    known = [row["cell"] for row in read(rows, asked.method, asked.seed)]
     missing = [cell for cell in grid(asked.method) if cell not in known]
     for cell in [] if asked.table else missing[: asked.rows]:
-        row = measure(asked.method, cell, data, asked.seed)
-        with asked.out.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-    print(table(read(asked.out, asked.method, asked.seed)))
+        rows.add(measure(asked.method, cell, fashion_mnist(), asked.seed))
+    print(table(read(rows, asked.method, asked.seed)))
 
 
 if __name__ == "__main__":

@@ -14,9 +14,6 @@ can be stopped at any time.
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from itertools import product
@@ -24,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import canvases
-from fashion_mnist import commit, spread
+from rows import Rows, call, commit, fashion_mnist, spread
 
 IMAGES = 240_000  # that the encoder is pre-trained on
 BATCH = 256
@@ -34,17 +31,6 @@ COUNTS = (50, 200)  # labelled canvases
 STEPS = 300
 TRAIN, VAL = 400, 200
 SHOWN = {"detection": ("AP", "AP50"), "segmentation": ("mIoU",)}
-
-
-def call(*words: Any) -> None:
-    command = [str(Path(sys.executable).parent / "selftaught"), *map(str, words)]
-    status = subprocess.run(command).returncode
-    if status:
-        raise SystemExit(f"{' '.join(command)} ended with {status}")
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def key(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -57,17 +43,17 @@ def measure(task: str, count: int, seed: int, steps: int, run: Path, data: Path)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         options = ["--images", count, "--steps", steps, "--seed", seed]
-        call("transfer", task, run, data, "--out", out, *options)
+        words = ("transfer", task, run, data, "--out", out, *options)
+        command = call(*words, run=run, canvases=data, out=out)
         found = json.loads((out / "transfer.json").read_text())
         environment = json.loads((out / "pre-trained" / "run.json").read_text())["environment"]
-    shown = " ".join(map(str, options))
     card = json.loads((run / "encoder.json").read_text())
     return {
         "task": task,
         "images": count,
         "seed": seed,
         "steps": steps,
-        "command": f"selftaught transfer {task} RUN CANVASES --out OUT {shown}",
+        "command": command,
         "encoder": {name: card[name] for name in ("recipe", "arguments", "seed", "steps")},
         "rows": found["rows"],
         "test": found["test"],
@@ -105,10 +91,11 @@ def main() -> None:
     asked = parser.parse_args()
     counts, seeds = ([int(n) for n in given.split(",")] for given in (asked.counts, asked.seeds))
     wanted = [] if asked.table else list(product(seeds, asked.tasks.split(","), counts))
-    done = {key(row) for row in read(asked.out)}
+    rows = Rows(asked.out)
+    done = {key(row) for row in rows.all()}
     missing = [w for w in wanted if (w[1], w[2], w[0], asked.steps) not in done]
     if missing:
-        data = Path(os.environ.get("SELFTAUGHT_DATA", ".")) / "fashion-mnist"
+        data = fashion_mnist()
         run = asked.run or asked.out.with_suffix(".run")
         if not (run / "encoder.json").exists():
             steps = ["--steps", IMAGES // BATCH, "--evaluate", "off"]
@@ -118,10 +105,8 @@ def main() -> None:
             parts = canvases.fashion(data, TRAIN, VAL)
             place = canvases.write(Path(folder) / "canvases", parts, canvases.CLASSES)
             for seed, task, count in missing:
-                row = measure(task, count, seed, asked.steps, run, place)
-                with asked.out.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
-    print(table(read(asked.out)))
+                rows.add(measure(task, count, seed, asked.steps, run, place))
+    print(table(rows.all()))
 
 
 if __name__ == "__main__":

@@ -189,6 +189,7 @@ def finetune(
     from_head_layer: int = 0,
     layer_decay: float = 1.0,
     freeze: bool = False,
+    freeze_norm: bool = True,
     probe: bool = True,
     batch_size: int = 128,
     lr: float = 1e-3,
@@ -214,6 +215,7 @@ def finetune(
         from_head_layer: keep so many layers of the projection head below the classifier.
         layer_decay: factor of the learning rate from each layer to the one before it.
         freeze: train the linear classifier only.
+        freeze_norm: keep the statistics of the encoder's batch norm as they are.
         probe: begin with the logistic regression on the frozen features as the last layer.
         batch_size: images a step.
         lr: learning rate of the last layer after the warm-up.

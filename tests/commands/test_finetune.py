@@ -85,6 +85,19 @@ def test_it_begins_with_the_solution_on_frozen_features(capsys, finished, few, t
     assert not torch.allclose(probed, random)
 
 
+def test_the_statistics_of_batch_norm_stay_if_asked(capsys, finished, few, tmp_path):
+    before = load_file(finished / "encoder.safetensors")
+    means = [name for name in before if name.endswith("running_mean")]
+    assert means
+    for words, same in (((), True), (("--no-freeze-norm",), False)):
+        out = tmp_path / f"{same}"
+        assert tune(capsys, finished, few, out, *words).code == 0
+        after = load_file(out / "fine-tuned" / "encoder.safetensors")
+        assert all(torch.equal(after[name], before[name]) for name in means) == same
+        scratch = load_file(out / "from-scratch" / "encoder.safetensors")
+        assert not any(torch.equal(scratch[n], torch.zeros_like(scratch[n])) for n in means)
+
+
 def test_it_goes_on_bit_for_bit(capsys, finished, few, tmp_path):
     whole, part = tmp_path / "whole", tmp_path / "part"
     tune(capsys, finished, few, whole)

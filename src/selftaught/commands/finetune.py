@@ -40,6 +40,7 @@ class Settings(NamedTuple):
     from_head_layer: int = 0
     layer_decay: float = 1.0
     freeze: bool = False
+    freeze_norm: bool = True
     probe: bool = True
     batch_size: int = BATCH
     lr: float = 1e-3
@@ -221,6 +222,7 @@ class FineTuning(Supervised):
                 classes=self.chosen.classes,
                 kept=kept,
                 freeze=own.freeze and not self.scratch,
+                freeze_norm=own.freeze_norm and not self.scratch,
             )
             if self.last is not None:
                 method.begin_with(self.last.weight, self.last.bias)

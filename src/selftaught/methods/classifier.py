@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
@@ -13,8 +14,9 @@ class Classifier(Method):
 
     ``kept`` is what stays of the projection head between the two, as in SimCLR v2 (Chen et al.
     2020, https://arxiv.org/abs/2006.10029, section 2 and appendix B.6). With ``freeze`` only the
-    linear layer is trained, and the encoder stays in eval mode. ``labels`` (N,) are the classes of
-    the N images that are trained on. Raises UserError for fewer than two classes.
+    linear layer is trained, and the encoder stays in eval mode. With ``freeze_norm`` batch norm
+    does: its statistics are those of many images, and here there may be few. ``labels`` (N,) are
+    the classes of the N images that are trained on. Raises UserError for fewer than two classes.
     """
 
     knows_samples = True
@@ -27,6 +29,7 @@ class Classifier(Method):
         classes: int,
         kept: nn.Sequential | None = None,
         freeze: bool = False,
+        freeze_norm: bool = False,
     ) -> None:
         super().__init__()
         if classes < 2:
@@ -35,7 +38,7 @@ class Classifier(Method):
         width = layers[-1].out_features if layers else int(encoder.dim)  # pyright: ignore
         self.network = nn.Sequential(encoder, kept or nn.Identity(), nn.Linear(width, classes))
         self.labels = nn.Buffer(labels.clone(), persistent=False)
-        self.freeze = freeze
+        self.freeze, self.freeze_norm = freeze, freeze_norm
         if freeze:
             self.network[:2].requires_grad_(False)
 
@@ -45,10 +48,13 @@ class Classifier(Method):
         return self.network[0]
 
     def train(self, mode: bool = True) -> "Classifier":
-        """A frozen encoder does not leave eval mode."""
+        """What is frozen does not leave eval mode."""
         super().train(mode)
         if self.freeze:
             self.network[:2].eval()
+        for part in self.network.modules() if self.freeze_norm else ():
+            if isinstance(part, _BatchNorm):
+                part.eval()
         return self
 
     @torch.no_grad()
