@@ -10,6 +10,7 @@ import selftaught
 from commands.tiny import call, refused, training, tree
 from data.marked import coco, said, say, voc
 from selftaught import checkpoint
+from selftaught.commands import heldout
 
 SCORES = {"detection": ["AP", "AP50", "AP75"], "segmentation": ["mIoU"]}
 ROWS = ["pre-trained", "from scratch"]
@@ -49,6 +50,15 @@ def test_both_are_trained_on_the_same_images(capsys, finished, canvases, tmp_pat
         state = load_file(out / name / "model.safetensors")
         assert all(torch.equal(state[k], v) for k, v in weights(out / name).items())
         assert selftaught.load(out / name).card["transferred"]["arguments"]["images"] == 6
+
+
+@pytest.mark.parametrize("task", SCORES)
+def test_every_label_is_trained_on(capsys, finished, canvases, tmp_path, task, monkeypatch):
+    monkeypatch.setattr(heldout, "SHARE", 1)
+    monkeypatch.setattr(heldout, "LEAST", 1)
+    out = tmp_path / "out"
+    assert call(capsys, *words(task, finished, canvases, out, steps=1)).code == 0
+    assert json.loads((out / "pre-trained" / "run.json").read_text())["held_out"] == 0
 
 
 @pytest.mark.parametrize("task", SCORES)

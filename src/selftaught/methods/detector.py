@@ -32,6 +32,8 @@ class Detector(Method):
     training, half of the images are mirrored.
     """
 
+    knows_samples = True
+
     def __init__(
         self,
         encoder: nn.Module,
