@@ -73,11 +73,15 @@ def test_keeping_all_tokens_is_keeping_none_out():
         torch.testing.assert_close(encoder.tokens(x), encoder.tokens(x, every))
 
 
-def test_tokens_equal_timms_own_forward():
-    encoder = build("vit_tiny_patch16_224", channels=3, size=32, patch=8).eval()
+@pytest.mark.parametrize(
+    "name",
+    ["vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "vit_small_patch14_reg4_dinov2"],
+)
+def test_tokens_equal_timms_own_forward(name):
+    encoder = build(name, channels=3, size=32, patch=8).eval()
     x = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
-        expected = encoder.net.forward_features(x)[:, 1:]
+        expected = encoder.net.forward_features(x)[:, -16:]
         torch.testing.assert_close(encoder.tokens(x), expected)
 
 

@@ -302,7 +302,8 @@ class ViT(Encoder):
         tokens = tokens + position
         if keep is not None:
             tokens = take(tokens, keep)
-        prefix = [t for t in (net.cls_token, net.reg_token) if t is not None]
+        tokens_before = (net.cls_token, getattr(net, "dist_token", None), net.reg_token)
+        prefix = [t for t in tokens_before if t is not None]
         tokens = torch.cat([*(t.expand(x.shape[0], -1, -1) for t in prefix), tokens], dim=1)
         return net.norm_pre(net.pos_drop(tokens))
 
