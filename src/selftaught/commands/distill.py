@@ -14,6 +14,7 @@ from selftaught import checkpoint, pretrained, seeds
 from selftaught.commands import settings
 from selftaught.commands.labels import choose
 from selftaught.commands.parts import parts
+from selftaught.commands.scores import rounded
 from selftaught.commands.supervised import (
     Supervised,
     accuracy,
@@ -139,8 +140,7 @@ def _compared(job: "Distilling", data: str | Path, test: str | Path | None) -> d
     like = pretrained.Pretrained(job.run.method.encoder, job.pixels, job.card)
     found = {"student": job.accuracy(held), "teacher": accuracy(job.teacher.network, like, held)}
     return {
-        "rows": {name: round(score.value, 2) for name, score in found.items()},
-        "intervals": {n: [round(s.low, 2), round(s.high, 2)] for n, s in found.items()},
+        **rounded(found),
         "test": int(held.chosen.sum()),
         "split": split,
     }

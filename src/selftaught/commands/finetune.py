@@ -15,7 +15,7 @@ from selftaught.commands import settings
 from selftaught.commands.features import features
 from selftaught.commands.labels import choose
 from selftaught.commands.parts import Labelled, parts
-from selftaught.commands.scores import Score, mean_score
+from selftaught.commands.scores import Score, mean_score, rounded
 from selftaught.commands.supervised import Supervised, fresh, kept_of, same_settings, views_of
 from selftaught.data.images import Images, open_labels
 from selftaught.data.sources import printable
@@ -28,6 +28,7 @@ from selftaught.recipes.run import Run
 from selftaught.report import table
 from selftaught.runfolder import RunFolder
 
+CLASSIFIERS = {"fine-tuned": False, "from scratch": True}  # and whether it begins from scratch
 STEPS, EPOCHS = 600, 10  # by default the longer of the two
 BATCH = 128
 
@@ -90,17 +91,21 @@ def finetune(
     train, held, split = parts(data, test)
     console, folder = Console(quiet=quiet), Path(out).expanduser()
     chosen = _chosen(train, labels, seed or 0)
+    places = {name: RunFolder(folder / name.replace(" ", "-")) for name in CLASSIFIERS}
+    for place in places.values():
+        place.check(resume=resume)
     few = Labelled(
-        train.images.take(chosen.items), chosen.labels, torch.ones(len(chosen.items)) > 0
+        train.images.take(chosen.items),
+        chosen.labels,
+        torch.ones(len(chosen.items), dtype=torch.bool),
     )
     encoder = pretrained.load(run).to(settings.device_of(device))
     frozen = _probe(encoder, encoder, few)
     call = {"data": str(data), "steps": steps, "minutes": minutes, "seed": seed or 0}
     call |= {"precision": precision, "scale": None, "size": card["pixels"]["size"]}
     found: dict[str, Score] = {}
-    for name, scratch in (("fine-tuned", False), ("from scratch", True)):
-        place = RunFolder(folder / name.replace(" ", "-"))
-        place.check(resume=resume)
+    for name, scratch in CLASSIFIERS.items():
+        place = places[name]
         asked = call | {"method": name, "arguments": own._asdict()}
         same_settings(place, asked)
         begun = None if scratch or not own.probe else _last_layer(own, encoder, few, frozen)
@@ -116,8 +121,7 @@ def finetune(
         if fitted is not None:
             found[name] = _score(net, encoder, fitted, held)
     result = {
-        "rows": {name: round(score.value, 2) for name, score in found.items()},
-        "intervals": {n: [round(s.low, 2), round(s.high, 2)] for n, s in found.items()},
+        **rounded(found),
         "labels": len(chosen.items),
         "test": int(held.chosen.sum()),
         "split": split,

@@ -1,6 +1,7 @@
 """One number of an evaluation, and how far it could be off."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -32,3 +33,11 @@ def over_draws(values: Tensor) -> Score:
     values = 100 * values.double()
     low, high = values.aminmax()
     return Score(values.mean().item(), low.item(), high.item(), values.std().item())
+
+
+def rounded(found: Mapping[str, Score]) -> dict[str, dict[str, Any]]:
+    """What is written down: ``{"rows": {name: value}, "intervals": {name: [low, high]}}``."""
+    return {
+        "rows": {name: round(score.value, 2) for name, score in found.items()},
+        "intervals": {n: [round(s.low, 2), round(s.high, 2)] for n, s in found.items()},
+    }
