@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from selftaught.errors import UserError
-from selftaught.protocols.knn import _pack, _unpack, knn
+from selftaught.protocols import knn as module
+from selftaught.protocols.knn import _pack, _unpack, knn, nearest
 
 
 def reference(bank, labels, queries, k, temperature, alone=False):
@@ -81,6 +82,55 @@ def test_ties_go_to_the_lower_row_and_the_lower_class(block):
     # Rows 0, 2, 4, 6 tie for k = 1, 2, 3, 4 and vote 5, 3, 3, 5.
     found = [knn(bank, labels, queries, k=k, block=block)[0].item() for k in (1, 2, 3, 4)]
     assert found == [5, 3, 3, 3]
+
+
+def near_ties(dim=24):
+    """A bank whose rows hardly differ from some of each other, or not at all."""
+    g = torch.Generator().manual_seed(1)
+    centre = torch.randn(6, dim, generator=g)
+    bank = centre.repeat(100, 1) + 2e-7 * torch.randn(600, dim, generator=g)
+    bank[300:400] = bank[:100]
+    return bank, torch.randn(40, dim, generator=g)
+
+
+@pytest.mark.parametrize("engine", ["torch", "faiss"])
+@pytest.mark.parametrize("block", [(2048, 4096), (7, 90)])
+def test_neighbours_are_exact_where_cosines_hardly_differ(engine, block):
+    bank, queries = near_ties()
+    unit = [(x / x.double().norm(dim=1, keepdim=True).float()).double() for x in (queries, bank)]
+    cosine = (unit[0] @ unit[1].T).float()
+    rows = [sorted(range(600), key=lambda j, c=c: (-c[j], j))[:20] for c in cosine.tolist()]
+    found = nearest(bank, queries, k=20, block=block, engine=engine)
+    assert found[1].tolist() == rows
+    assert torch.equal(found[0], cosine.gather(1, found[1]))
+
+
+@pytest.mark.parametrize("engine", ["torch", "faiss"])
+def test_a_neighbour_that_rounding_hid_is_found(engine, monkeypatch):
+    monkeypatch.setattr(module, "SPARE", 0)
+    whole = []
+    search = module._all
+    monkeypatch.setattr(module, "_all", lambda *given: whole.append(1) or search(*given))
+    bank, queries = near_ties()
+    exact = nearest(bank, queries, k=20, engine=engine)
+    assert whole
+    assert torch.equal(exact[1], nearest(bank, queries, k=600)[1][:, :20])
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_both_engines_give_the_same_answers(alone):
+    bank, labels, queries = draw(n=500, m=100)
+    rows = None if alone else queries
+    by_torch = knn(bank, labels, rows, engine="torch")
+    assert torch.equal(knn(bank, labels, rows, engine="faiss", block=(30, 70)), by_torch)
+
+
+def test_without_faiss_torch_serves_and_asking_for_it_is_an_error(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    bank, labels, queries = draw()
+    assert len(knn(bank, labels, queries)) == len(queries)
+    with pytest.raises(UserError, match="pip install"):
+        knn(bank, labels, queries, engine="faiss")
 
 
 def test_keys_order_cosines_then_rows_and_keep_both():

@@ -1,13 +1,19 @@
 """Weighted k-nearest-neighbour classification on frozen features."""
 
+import importlib.util
+from collections.abc import Callable
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from selftaught.errors import UserError
 
-#: Queries and bank rows compared at once: the scores take 32 MB, their keys (where many tie) 64 MB.
+#: Queries and bank rows compared at once: the scores take 32 MB, twice that in double precision.
 BLOCK = (2048, 4096)
+SPARE = 16  #: candidates beyond the k nearest
 _LOW = 0xFFFFFFFF
+Engine = Literal["auto", "torch", "faiss"]
 
 
 @torch.no_grad()
@@ -20,6 +26,7 @@ def knn(
     temperature: float = 0.07,
     classes: int | None = None,
     block: tuple[int, int] = BLOCK,
+    engine: Engine = "auto",
 ) -> Tensor:
     """The class that each query's k nearest features of the bank vote for, (M,) int64 on the CPU.
 
@@ -32,11 +39,12 @@ def knn(
     unless it is given. Equal cosines go to the lower bank row, equal votes to the lower class. A
     feature of length zero has cosine 0 with everything.
 
-    Cosines are float32 products, computed where the bank lives and ``block`` at a time: what is
-    needed beside the features does not grow with the size of the bank.
+    The neighbours are exact: `nearest` says how. What is needed beside the features does not grow
+    with the size of the bank.
 
     Raises ``UserError`` for shapes that do not fit, labels outside [0, ``classes``), features that
-    are not finite, a bank without candidates, and a ``k`` or ``temperature`` that is not positive.
+    are not finite, a bank without candidates, a ``k`` or ``temperature`` that is not positive, and
+    for an ``engine`` that is not installed.
     """
     labels = labels.cpu()
     rows = bank if queries is None else queries
@@ -47,10 +55,12 @@ def knn(
             f"k-NN with k {k} (after clamping to the bank) and temperature {temperature}; "
             "both must be positive, and leave-one-out needs two features"
         )
+    top = _engine(engine, bank)
     predictions = torch.empty(len(rows), dtype=torch.int64)
     for start in range(0, len(rows), block[0]):
         query = _unit(rows[start : start + block[0]].to(bank.device))  # (B, D)
-        cosine, row = _nearest(query, bank, k, block[1], start if queries is None else None)
+        own = torch.arange(start, start + len(query)) if queries is None else None
+        cosine, row = _nearest(query, bank, k, block[1], own, top)
         # A factor common to one query's votes decides nothing; taking it out avoids overflow.
         vote = ((cosine.double() - cosine[:, :1]) / temperature).exp()  # (B, k)
         votes = torch.zeros(len(query), count, dtype=torch.float64)  # (B, classes)
@@ -66,49 +76,112 @@ def nearest(
     *,
     k: int,
     block: tuple[int, int] = BLOCK,
+    engine: Engine = "auto",
 ) -> tuple[Tensor, Tensor]:
     """The k largest cosines of each query, descending, and their bank rows: (M, k), on the CPU.
 
-    Computed as in `knn`, of which this is the first half; ``k`` is clamped to N >= 1.
+    A cosine is the product of two rows of length one in float32, summed in float64 and rounded to
+    float32; of equal ones the lower row counts. Candidates are found by products in float32, by
+    PyTorch or by faiss (``auto`` takes faiss where it is installed and the bank lies in the
+    computer's memory), ``block`` at a time; a query for which their rounding could have hidden a
+    neighbour is compared again with all of the bank in float64. So engine, block and device decide
+    nothing. ``k`` is clamped to N >= 1.
     """
-    found = []
+    top, found = _engine(engine, bank), []
     for start in range(0, len(queries), block[0]):
         query = _unit(queries[start : start + block[0]].to(bank.device))
-        found.append(_nearest(query, bank, min(k, len(bank)), block[1], None))
+        found.append(_nearest(query, bank, min(k, len(bank)), block[1], None, top))
     cosine, row = zip(*found, strict=True)
     return torch.cat(cosine), torch.cat(row)
 
 
+#: The k largest products of each query (B, D) with rows (W, D): their values and columns (B, k).
+Top = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
+
+
+def _engine(name: Engine, bank: Tensor) -> Top:
+    """What finds candidates."""
+    installed = importlib.util.find_spec("faiss") is not None
+    if name == "faiss" and not (installed and bank.device.type == "cpu"):
+        raise UserError(
+            "k-NN by faiss needs features on the CPU and `pip install 'selftaught[faiss]'`; "
+            "or leave the choice open"
+        )
+    by_faiss = name == "faiss" or (name == "auto" and installed and bank.device.type == "cpu")
+    return _top_by_faiss if by_faiss else _top
+
+
+def _top(query: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    with torch.autocast(query.device.type, enabled=False):
+        return (query @ rows.T).topk(k, dim=1)
+
+
+def _top_by_faiss(query: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    import faiss
+
+    inner = faiss.METRIC_INNER_PRODUCT
+    value, column = faiss.knn(query.numpy(), rows.numpy(), k, metric=inner)  # pyright: ignore
+    return torch.from_numpy(value), torch.from_numpy(column)
+
+
 def _nearest(
-    query: Tensor, bank: Tensor, k: int, width: int, first: int | None
+    query: Tensor, bank: Tensor, k: int, width: int, own: Tensor | None, top: Top
 ) -> tuple[Tensor, Tensor]:
     """The k largest cosines, descending, and their bank rows: (B, k) each, on the CPU.
 
-    With ``first`` the queries are the bank's rows from there on, and none is its own neighbour.
+    With ``own`` (B,) the queries are these rows of the bank, and none is its own neighbour.
     """
-    best = torch.empty(len(query), 0, dtype=torch.int64, device=bank.device)
+    own = None if own is None else own.to(bank.device)
+    wanted = min(k + SPARE, len(bank))
+    value, row = _candidates(query, bank, wanted, width, top)
+    keys = _exact(query, bank, row, own).topk(k, dim=1).values
+    kth, least = _unpack(keys[:, -1])[0], value[:, -1]
+    error = bank.shape[1] * 2.0**-24  # of a product of unit rows, whatever the order of its sum
+    doubtful = ((kth <= least + 2 * error) & (wanted < len(bank))).nonzero().squeeze(1)
+    if len(doubtful):
+        mine = None if own is None else own[doubtful]
+        keys[doubtful] = _all(query[doubtful], bank, k, width, mine)
+    return _unpack(keys.cpu())
+
+
+def _candidates(query: Tensor, bank: Tensor, k: int, width: int, top: Top) -> tuple[Tensor, Tensor]:
+    """The k largest products in float32, descending, and their bank rows."""
+    value = torch.empty(len(query), 0, device=bank.device)
+    row = torch.empty(len(query), 0, dtype=torch.int64, device=bank.device)
     for start in range(0, len(bank), width):
         other = _unit(bank[start : start + width])  # (W, D)
-        with torch.autocast(bank.device.type, enabled=False):
-            cosine = query @ other.T  # (B, W)
-        if first is not None:
-            column = torch.arange(len(query), device=bank.device) + first - start
-            here = ((column >= 0) & (column < len(other))).nonzero().squeeze(1)
-            cosine[here, column[here]] = -torch.inf
-        best = torch.cat([best, _largest(cosine, start, min(k, len(other)))], dim=1)
+        more, column = top(query, other, min(k, len(other)))
+        value, row = torch.cat([value, more], 1), torch.cat([row, column + start], 1)
+        value, kept = value.topk(min(k, value.shape[1]), dim=1)
+        row = row.gather(1, kept)
+    return value, row
+
+
+def _exact(query: Tensor, bank: Tensor, row: Tensor, own: Tensor | None) -> Tensor:
+    """The keys of the cosines of each query with its rows (B, K)."""
+    step = max(1, 2**21 // (row.shape[1] * bank.shape[1]))  # queries at a time: 16 MB of doubles
+    found = []
+    for some, q in zip(row.split(step), query.split(step), strict=True):
+        rows = _unit(bank[some.flatten()]).double().view(*some.shape, -1)  # (b, K, D)
+        found.append((rows @ q.double().unsqueeze(2)).squeeze(2))
+    cosine = torch.cat(found).float()
+    if own is not None:
+        cosine = cosine.masked_fill(row == own[:, None], -torch.inf)
+    return _pack(cosine, row)
+
+
+def _all(query: Tensor, bank: Tensor, k: int, width: int, own: Tensor | None) -> Tensor:
+    """The keys (B, k) of the k largest cosines of each query with all of the bank."""
+    best = torch.empty(len(query), 0, dtype=torch.int64, device=bank.device)
+    for start in range(0, len(bank), width):
+        other = _unit(bank[start : start + width]).double()  # (W, D)
+        cosine = (query.double() @ other.T).float()  # (B, W)
+        rows = torch.arange(start, start + len(other), device=bank.device)
+        if own is not None:
+            cosine = cosine.masked_fill(rows == own[:, None], -torch.inf)
+        best = torch.cat([best, _pack(cosine, rows)], dim=1)
         best = best.topk(min(k, best.shape[1]), dim=1).values
-    return _unpack(best.cpu())
-
-
-def _largest(cosine: Tensor, start: int, k: int) -> Tensor:
-    """The keys (B, k) of each row's k largest cosines; column 0 is bank row ``start``."""
-    value, column = cosine.topk(k, dim=1)
-    keys = _pack(value, column + start)
-    tied = (cosine >= value[:, -1:]).sum(dim=1) > k  # more candidates than places
-    if tied.any():
-        columns = torch.arange(start, start + cosine.shape[1], device=cosine.device)
-        keys[tied] = _pack(cosine[tied], columns).topk(k, dim=1).values
-    return keys
+    return best
 
 
 def _pack(cosine: Tensor, row: Tensor) -> Tensor:
