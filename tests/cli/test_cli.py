@@ -74,7 +74,7 @@ def test_python_dash_m():
 
 
 def test_the_script_is_the_command_line():
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     module, _, function = project["project"]["scripts"]["selftaught"].partition(":")
     assert (module, function) == (cli.main.__module__, cli.main.__name__)
 
@@ -117,7 +117,7 @@ def test_every_method_is_explained(capsys, name):
 
 @pytest.mark.parametrize("name", recipes.RECIPES)
 def test_the_documentation_says_the_same(name):
-    page = Path(__file__).parents[1] / "docs" / "methods" / f"{name}.md"
+    page = Path(__file__).parents[2] / "docs" / "methods" / f"{name}.md"
     assert page.read_text() == explain(name) + "\n", "run `make docs`"
 
 

@@ -1,0 +1,57 @@
+"""The command line: thin, every command is a function in `selftaught.commands`."""
+
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from selftaught.allocator import keep_freed_memory
+from selftaught.cli.judging import evaluate, robustness
+from selftaught.cli.making import embed, export, reconstruct, sample
+from selftaught.cli.parsing import later, parse
+from selftaught.cli.pretraining import compare, doctor, methods, pretrain
+from selftaught.cli.recipe import pretrain_with
+from selftaught.cli.training import distill, finetune, transfer
+from selftaught.errors import Stopped, UserError
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    f.__name__: f
+    for f in (
+        methods,
+        pretrain,
+        compare,
+        evaluate,
+        robustness,
+        finetune,
+        distill,
+        transfer,
+        reconstruct,
+        sample,
+        embed,
+        export,
+        doctor,
+    )
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code: 0, 2 where the user must act, 128 + signal where stopped."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    keep_freed_memory()
+    try:
+        if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
+            near = difflib.get_close_matches(argv[0], COMMANDS, n=1, cutoff=0)
+            raise UserError(f"no command named {argv[0]!r}; did you mean {near[0]!r}?")
+        if argv[:1] == ["pretrain"] and len(argv) > 1 and not argv[1].startswith("-"):
+            pretrain_with(argv[1], argv[2:])
+        else:
+            parse({name: later(command) for name, command in COMMANDS.items()}, argv)()
+    except UserError as error:
+        print(f"selftaught: {error}", file=sys.stderr)
+        return 2
+    except Stopped as stopped:
+        print(f"selftaught: {stopped}", file=sys.stderr)
+        return 128 + stopped.signal
+    except KeyboardInterrupt:
+        return 130
+    return 0

@@ -1,0 +1,123 @@
+"""Commands that write features, encoders and pictures."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from tyro.conf import Positional
+
+from selftaught.cli.options import Device, print_json
+
+
+def embed(
+    run: Positional[Path], data: Positional[str], *, out: Path, device: Device = "auto"
+) -> None:
+    """Write the features of every image to a file.
+
+    Args:
+        run: folder of a run, or of an exported encoder.
+        data: images.
+        out: a new .parquet or .npy file.
+        device: where features are computed.
+    """
+    from selftaught.commands.embed import embed
+
+    names, found = embed(run, data, out=out, device=device)
+    print(f"{len(names)} x {found.shape[1]} features in {out}")
+
+
+def export(
+    run: Positional[Path],
+    *,
+    out: Path,
+    format: Literal["safetensors", "timm", "onnx", "torch_export", "sklearn"] = "safetensors",
+    size: int | None = None,
+) -> None:
+    """Write the encoder for use elsewhere, with a JSON card and a snippet that loads it.
+
+    Args:
+        run: folder of a finished run, or of an exported encoder.
+        out: a new folder.
+        format: what is to load it; safetensors is for selftaught itself.
+        size: side in pixels of the images of onnx and torch_export; without it, that of the run.
+    """
+    from selftaught.commands.export import export
+
+    card = export(run, out=out, format=format, size=size)
+    seen, tried = card["preprocessing"], card["exported"]
+    print(
+        f"the encoder is in {out}; python {out / 'load.py'} loads it. Images are seen with "
+        f"{seen['channels']} x {seen['size']} x {seen['size']} pixels; by {tried['read_by']}, "
+        f"features differ by at most {tried['largest_difference']:.1g}"
+    )
+
+
+def reconstruct(
+    run: Positional[Path],
+    data: Positional[str],
+    *,
+    out: Path,
+    count: int = 8,
+    seed: int = 0,
+    device: Device = "auto",
+    json: bool = False,
+) -> None:
+    """Draw images, what the method saw of them and what it made of that, side by side.
+
+    Args:
+        run: folder of a run of a method that makes images again, finished or not.
+        data: images; their test part where they have one.
+        out: a new .png file.
+        count: images to draw.
+        seed: of what is hidden or drawn.
+        device: where to compute.
+        json: print JSON.
+    """
+    from selftaught.commands.pictures import reconstruct
+
+    found = reconstruct(run, data, out=out, count=count, seed=seed, device=device)
+    if json:
+        return print_json(found)
+    similar = f", ssim {found['ssim']:.3f}" if "ssim" in found else ""
+    print(
+        f"psnr {found['psnr']:.2f} dB{similar} of whole images, {found['images']} of the "
+        f"{found['part']} part"
+    )
+
+
+def sample(
+    run: Positional[Path],
+    *,
+    out: Path,
+    count: int = 64,
+    between: str | None = None,
+    encoder: Path | None = None,
+    data: str | None = None,
+    seed: int = 0,
+    device: Device = "auto",
+    json: bool = False,
+) -> None:
+    """Draw new images that the method makes.
+
+    Args:
+        run: folder of a run of a method that makes new images, finished or not.
+        out: a new .png file.
+        count: images to draw.
+        between: images, between whose codes the new ones lie.
+        encoder: folder of a run whose features say how the new images lie to those of --data.
+        data: real images.
+        seed: of what is drawn.
+        device: where to compute.
+        json: print JSON.
+    """
+    from selftaught.commands.pictures import sample
+
+    options: dict[str, Any] = {"between": between, "encoder": encoder, "data": data}
+    found = sample(run, out=out, count=count, seed=seed, device=device, **options)
+    if json:
+        return print_json(found)
+    if found:
+        print(
+            f"in features of {found['encoder']}: frechet {found['frechet']:.2f}, precision "
+            f"{found['precision']:.3f}, recall {found['recall']:.3f} on {found['images']} images "
+            f"({found['part']} part) and as many samples"
+        )

@@ -1,0 +1,99 @@
+"""Commands that train without labels, and what is known before."""
+
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from selftaught.cli.options import Device, print_json
+
+
+def methods(name: Positional[str | None] = None, *, json: bool = False) -> None:
+    """List the methods: name, family, modality, paper, year, what the defaults were measured on.
+
+    Args:
+        name: only this one.
+        json: print JSON.
+    """
+    from selftaught.commands.methods import show
+
+    show(name, as_json=json)
+
+
+def pretrain(method: Positional[str], data: Positional[str]) -> None:
+    """Train an encoder on data without labels; `selftaught pretrain METHOD --help` has the options.
+
+    Args:
+        method: a name that `selftaught methods` lists, or package.module:function.
+        data: a folder of images or of IDX files, an .npz file, digits, or a torchvision name.
+    """
+
+
+def compare(
+    data: Positional[str],
+    *,
+    methods: str,
+    out: Path,
+    minutes: float | None = None,
+    steps: int | None = None,
+    size: int | None = None,
+    seed: int | None = None,
+    device: Device = "auto",
+    json: bool = False,
+) -> None:
+    """Train several methods under one equal budget and show them in one table with baselines.
+
+    Args:
+        data: images; where they have labels, for evaluation only, the methods are ranked.
+        methods: their names, with commas.
+        out: folder of the runs and the table; the same command goes on where it was stopped.
+        minutes: budget of each method.
+        steps: budget of each method, instead of minutes.
+        size: side in pixels that the encoders see.
+        seed: of everything random.
+        device: where to train.
+        json: print JSON.
+    """
+    from rich.console import Console
+
+    from selftaught.commands.compare import compare
+    from selftaught.report import table
+
+    names = [name for name in methods.split(",") if name]
+    found = compare(
+        data,
+        methods=names,
+        out=out,
+        minutes=minutes,
+        steps=steps,
+        size=size,
+        seed=seed,
+        device=device,
+        quiet=json,
+    )
+    print_json(found) if json else Console().print(table.compared(found))
+
+
+def doctor(
+    data: Positional[str],
+    *,
+    encoder: str | None = None,
+    size: int | None = None,
+    method: str = "simclr",
+    device: Device = "auto",
+    json: bool = False,
+) -> None:
+    """Look at the data before any run: what is in them, what is broken, what a step costs.
+
+    Args:
+        data: images.
+        encoder: the encoder to time; the method's default without it.
+        size: side in pixels that the encoder sees.
+        method: the method to time.
+        device: where to time it.
+        json: print JSON.
+    """
+    from selftaught.commands.doctor import doctor
+
+    found = doctor(data, encoder=encoder, size=size, method=method, device=device, quiet=json)
+    if json:
+        print_json(found)
