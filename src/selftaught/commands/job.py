@@ -404,7 +404,7 @@ class Log:
         """What ``metrics.jsonl`` says of the steps since the last record."""
         record = {
             "step": step.number,
-            "samples_per_second": round(self.samples / self.seconds, 1),
+            "samples_per_second": float(f"{self.samples / self.seconds:.4g}"),
             "waiting": round(self.waiting / self.seconds, 4),
             "lr": step.lr,
             "terms": {name: term.item() for name, term in step.terms.items()},
