@@ -2,6 +2,8 @@
 
     SELFTAUGHT_DATA=... python benchmarks/image_methods.py --out benchmarks/results/NAME.jsonl
     ... --methods swav,dino --seeds 0          some rows only
+    ... --colour DIR --methods colorization    on a folder of coloured images, classes in folders
+    ... --runs DIR                             keeps the runs there
     ... --speed                                samples/s and memory, where nothing else runs
     ... --table                                prints the table of the rows that are there
 
@@ -15,6 +17,7 @@ the script can be stopped at any time, and run several times at once on differen
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -34,7 +37,7 @@ from selftaught.recipes.parameters import parameters
 IMAGES = 240_000
 SEEDS = (0, 1, 2)
 SPEED_STEPS = 60
-NEED_COLOUR = ("colorization",)  # not to be had here
+NEED_COLOUR = ("colorization",)  # which Fashion-MNIST does not have
 OTHERWISE = ("cpc", "vqvae")  # an encoder of a common name, built or used in a way of its own
 FIRST = {"beit": ("tokenizer", "vqvae")}  # the option that names a run of another method
 SHOWN = ("knn/20", "logreg")
@@ -54,7 +57,14 @@ def defaults(method: str) -> dict[str, Any]:
 
 def network(method: str, encoder: str) -> str:
     """What the random encoder of a method is called: the same where it is the same."""
+    if method in NEED_COLOUR:
+        return f"{encoder} in colour"
     return f"{encoder} of {method}" if method in OTHERWISE else encoder
+
+
+def raw(method: str) -> str:
+    """What the raw pixels of a method's images are called."""
+    return "in colour" if method in NEED_COLOUR else ""
 
 
 def own(method: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +77,8 @@ def train(
 ) -> tuple[dict[str, Any], int, float]:
     """What a row of a finished run says, its most memory in kilobytes, and its seconds."""
     options = ["--steps", str(steps), "--seed", str(seed), "--evaluate", "off"]
-    shown = {str(data): "$SELFTAUGHT_DATA/fashion-mnist", str(out): "RUN"}
+    named = "COLOURED" if method in NEED_COLOUR else "$SELFTAUGHT_DATA/fashion-mnist"
+    shown = {str(data): named, str(out): "RUN"}
     if method in FIRST:
         option, other = FIRST[method]
         first = out.parent / other
@@ -103,13 +114,16 @@ def train(
     return row, usage.ru_maxrss, seconds
 
 
-def measure(rows: Rows, method: str, seed: int, data: Path) -> None:
-    """A run at the stated budget, and its scores."""
+def measure(rows: Rows, method: str, seed: int, data: Path, runs: Path | None) -> None:
+    """A run at the stated budget, and its scores; it is kept in ``runs``, if anywhere."""
     steps = IMAGES // defaults(method)["batch_size"]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         row, _, seconds = train(method, seed, steps, data, out)
         scores = baselines(rows, out, seed, data)
+        if runs is not None:
+            runs.mkdir(parents=True, exist_ok=True)
+            shutil.move(out, runs / f"{method}-{seed}")
     rows.add({"kind": "method"} | row | {"scores": scores, "seconds": round(seconds, 1)})
 
 
@@ -135,9 +149,10 @@ def baselines(rows: Rows, out: Path, seed: int, data: Path) -> dict[str, float]:
     encoder = network(card["recipe"], card["arguments"]["encoder"])
     wanted = ["encoder"]
     wanted += ["random"] if newest(rows, "random", encoder, seed) is None else []
-    wanted += ["pixels"] if newest(rows, "pixels", "", 0) is None else []
+    pixels = raw(card["recipe"])
+    wanted += ["pixels"] if newest(rows, "pixels", pixels, 0) is None else []
     found = evaluate(out, data, rows=wanted)["rows"]
-    for kind, name, number in (("random", encoder, seed), ("pixels", "", 0)):
+    for kind, name, number in (("random", encoder, seed), ("pixels", pixels, 0)):
         if kind in found:
             row = {"kind": kind, "name": name, "seed": number, "scores": found[kind]}
             rows.add(row | {"commit": commit()})
@@ -161,10 +176,11 @@ def table(rows: Rows) -> str:
         cells.append(", ".join(dict.fromkeys(r["verdict"]["word"] for r in mine)))
         seeds = ", ".join(str(r["seed"]) for r in mine)
         lines.append(f"| {name} | {mine[0]['encoder']} | {seeds} | {' | '.join(cells)} |")
-    pixels = newest(rows, "pixels", "", 0)
-    if pixels:
-        scores = " | ".join(f"{pixels['scores'][p]:.2f}" for p in SHOWN)
-        lines.append(f"| raw pixels | | | {scores} | | | | | |")
+    for kind in ("", "in colour"):
+        pixels = newest(rows, "pixels", kind, 0)
+        if pixels:
+            scores = " | ".join(f"{pixels['scores'][p]:.2f}" for p in SHOWN)
+            lines.append(f"| {f'raw pixels {kind}'.strip()} | | | {scores} | | | | | |")
     return "\n".join(lines)
 
 
@@ -174,20 +190,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--methods", default=",".join(usual))
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
+    parser.add_argument("--colour", type=Path, help="folder of images for methods that need it")
+    parser.add_argument("--runs", type=Path, help="folder in which the runs are kept")
     parser.add_argument("--speed", action="store_true", help="samples/s and memory only")
     parser.add_argument("--table", action="store_true", help="measure nothing")
     asked = parser.parse_args()
     rows = Rows(asked.out)
     methods, seeds = asked.methods.split(","), [int(seed) for seed in asked.seeds.split(",")]
-    data = fashion_mnist()
+    data = {m: asked.colour if m in NEED_COLOUR else fashion_mnist() for m in methods}
+    if None in data.values():
+        raise SystemExit("colorization needs coloured images; give a folder of them to --colour")
     if asked.speed:
         for method in methods:
             if newest(rows, "speed", method, 0) is None:
-                time_steps(rows, method, data)
+                time_steps(rows, method, data[method])
     elif not asked.table:
         for seed, method in product(seeds, methods):
             if newest(rows, "method", method, seed) is None:
-                measure(rows, method, seed, data)
+                measure(rows, method, seed, data[method], asked.runs)
     print(table(rows))
 
 

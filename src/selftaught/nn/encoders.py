@@ -402,7 +402,7 @@ def build(
             )
         options |= {"img_size": size, "patch_size": patch}
     if name == "vit-nano":
-        shape = {"embed_dim": 192, "depth": 6, "num_heads": 3, "class_token": False}
+        shape = {"embed_dim": 128, "depth": 6, "num_heads": 4, "class_token": False}
         options |= shape | MEAN_OF_PATCHES
         found = ViT(VisionTransformer(**options))
         found.timm = TimmCall("vit_tiny_patch16_224", options)

@@ -7,7 +7,7 @@ from selftaught.methods.data2vec import Data2Vec, image_blocks
 from selftaught.methods.ijepa import IJEPA
 from selftaught.nn.encoders import build
 from selftaught.recipes.run import Pixels, Run
-from selftaught.recipes.shared import Training
+from selftaught.recipes.shared import MASKED, Training
 from selftaught.views.image import Crop, Jitter, View, Views
 
 
@@ -26,7 +26,7 @@ def data2vec(
     ramp: float = 0.5,
     smallest_crop: float = 0.2,
     jitter: float = 0.4,
-    training: Training = Training(weight_decay=0.05),
+    training: Training = MASKED,
 ) -> Run:
     """data2vec (Baevski et al. 2022, arXiv 2202.03555): predict a slow copy's tokens.
 
@@ -83,7 +83,7 @@ def ijepa(
     least: int = 10,
     momentum: float = 0.99,
     smallest_crop: float = 0.3,
-    training: Training = Training(weight_decay=0.05),
+    training: Training = MASKED,
 ) -> Run:
     """I-JEPA (Assran et al. 2023, arXiv 2301.08243): predict tokens of blocks from a context.
 

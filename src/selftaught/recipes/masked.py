@@ -11,7 +11,7 @@ from selftaught.methods.vqvae import VQVAE
 from selftaught.nn.encoders import build, map_side, patch_for
 from selftaught.nn.tokenizer import Tokenizer
 from selftaught.recipes.run import Pixels, Run
-from selftaught.recipes.shared import Training
+from selftaught.recipes.shared import MASKED, Training
 from selftaught.views.image import Crop, View, Views
 
 
@@ -26,7 +26,7 @@ def mae(
     heads: int = 4,
     normalize_target: bool = True,
     smallest_crop: float = 0.2,
-    training: Training = Training(weight_decay=0.05),
+    training: Training = MASKED,
 ) -> Run:
     """MAE (He et al. 2021, arXiv 2111.06377): see a quarter of the patches, paint the rest.
 
@@ -57,7 +57,7 @@ def simmim(
     unit: int = 1,
     ratio: float = 0.6,
     smallest_crop: float = 0.2,
-    training: Training = Training(weight_decay=0.05),
+    training: Training = MASKED,
 ) -> Run:
     """SimMIM (Xie et al. 2021, arXiv 2111.09886): one linear layer paints what the encoder guesses.
 
@@ -85,7 +85,7 @@ def maskfeat(
     cells: int = 0,
     bins: int = 9,
     smallest_crop: float = 0.2,
-    training: Training = Training(weight_decay=0.05),
+    training: Training = MASKED,
 ) -> Run:
     """MaskFeat (Wei et al. 2021, arXiv 2112.09133): predict the edges of what is hidden.
 
@@ -115,7 +115,7 @@ def beit(
     ratio: float = 0.4,
     smallest_block: int = 4,
     smallest_crop: float = 0.2,
-    training: Training = Training(weight_decay=0.05),
+    training: Training = MASKED,
 ) -> Run:
     """BEiT (Bao et al. 2021, arXiv 2106.08254): name the words of what is hidden.
 

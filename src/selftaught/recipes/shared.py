@@ -72,6 +72,10 @@ class Training:
         )
 
 
+#: For transformers that guess what is hidden: to them, many steps are worth more than large ones.
+MASKED = Training(batch_size=64, lr=1e-3, weight_decay=0.05)
+
+
 @dataclass(frozen=True)
 class Look:
     """A random view of an image (Chen et al. 2020, arXiv 2002.05709, appendix A).
