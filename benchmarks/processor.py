@@ -15,7 +15,7 @@ from torch import nn
 
 from selftaught import precision
 from selftaught.allocator import keep_freed_memory
-from selftaught.nn.encoders import Conv3x3
+from selftaught.nn.residual import Conv3x3
 
 CPU = torch.device("cpu")
 SHAPES = ((256, 256, 3, 1), (128, 256, 5, 2), (128, 128, 5, 1), (64, 64, 10, 1))

@@ -7,6 +7,7 @@ from selftaught import initial
 from selftaught.errors import UserError
 from selftaught.initial import initialise
 from selftaught.nn import encoders
+from selftaught.nn.residual import ResNetNano
 
 
 def weights(tmp_path, name="resnet-nano", **more):
@@ -37,7 +38,7 @@ def test_the_encoder_begins_with_the_weights_of_a_file(tmp_path):
 def test_so_do_its_slow_copies(name, tmp_path):
     run = build(name)
     encoder = run.method.encoder
-    kind = "resnet-nano" if isinstance(encoder, encoders.ResNetNano) else "vit-nano"
+    kind = "resnet-nano" if isinstance(encoder, ResNetNano) else "vit-nano"
     path, state = weights(tmp_path, kind, patch=getattr(encoder, "patch", None))
     initialise(run.method, str(path))
     alike = [m for m in run.method.modules() if type(m) is type(encoder)]

@@ -18,11 +18,13 @@ from selftaught import UserError, pretrained
 from selftaught.commands import formats
 from selftaught.commands.formats import sample
 from selftaught.nn.adversarial import DCGANCritic
+from selftaught.nn.base import Encoder
 from selftaught.nn.colour import Lightness
-from selftaught.nn.encoders import Convolutional, Encoder, ViT, build
+from selftaught.nn.encoders import Convolutional, build
 from selftaught.nn.local import PatchGrid
 from selftaught.nn.pixels import PixelGPT
 from selftaught.nn.scales import AmdimNano
+from selftaught.nn.transformer import ViT
 from selftaught.pretrained import Pretrained
 from selftaught.recipes.run import Pixels
 

@@ -6,7 +6,7 @@ from references.instance import amdim_loss
 from selftaught.errors import UserError
 from selftaught.method import ViewBatch
 from selftaught.methods.amdim import AMDIM
-from selftaught.nn.encoders import ResNetNano
+from selftaught.nn.residual import ResNetNano
 from selftaught.nn.scales import AmdimNano
 from selftaught.recipes.run import Pixels
 from selftaught.views.image import Crop, Gray, View

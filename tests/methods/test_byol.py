@@ -7,7 +7,7 @@ from contract.small import build, steps, stream
 from references.regression import byol_momentum, cosine_regression
 from selftaught.errors import UserError
 from selftaught.methods.byol import BYOL
-from selftaught.nn.encoders import ResNetNano
+from selftaught.nn.residual import ResNetNano
 
 
 def test_the_loss_is_the_sum_of_both_directions():

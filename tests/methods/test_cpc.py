@@ -6,8 +6,8 @@ from references.instance import cpc_loss
 from selftaught.errors import UserError
 from selftaught.method import ViewBatch
 from selftaught.methods.cpc import CPC
-from selftaught.nn.encoders import ResNetNano
 from selftaught.nn.local import PatchGrid
+from selftaught.nn.residual import ResNetNano
 
 
 def grid(size=16, patch=4):

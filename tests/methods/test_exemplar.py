@@ -6,7 +6,7 @@ from references.instance import softmax_cross_entropy
 from selftaught.errors import UserError
 from selftaught.method import ViewBatch
 from selftaught.methods.exemplar import Exemplar
-from selftaught.nn.encoders import ResNetNano
+from selftaught.nn.residual import ResNetNano
 from selftaught.recipes import RECIPES
 from selftaught.recipes.run import Pixels
 

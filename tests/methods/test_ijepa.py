@@ -10,7 +10,7 @@ from selftaught.errors import UserError
 from selftaught.method import ViewBatch
 from selftaught.methods.ijepa import IJEPA
 from selftaught.nn import encoders
-from selftaught.nn.encoders import sine_position
+from selftaught.nn.transformer import sine_position
 from selftaught.train import fit
 
 SMALL = {"dim": 24, "depth": 2, "heads": 2}

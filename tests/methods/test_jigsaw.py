@@ -11,7 +11,7 @@ from selftaught.errors import UserError
 from selftaught.method import ViewBatch
 from selftaught.methods import Jigsaw
 from selftaught.nn.arrangements import permutations
-from selftaught.nn.encoders import ResNetNano
+from selftaught.nn.residual import ResNetNano
 
 TILES, COUNT = 9, 12
 

@@ -9,7 +9,7 @@ from references.pretext import relative_patch_loss
 from selftaught.errors import UserError
 from selftaught.method import ViewBatch
 from selftaught.methods import RelativePatch
-from selftaught.nn.encoders import ResNetNano
+from selftaught.nn.residual import ResNetNano
 from selftaught.views.aberration import KeepOneChannel, Project
 
 

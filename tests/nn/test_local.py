@@ -4,8 +4,9 @@ import torch
 from torch import nn
 
 from selftaught.errors import UserError
-from selftaught.nn.encoders import Encoder, ResNetNano
+from selftaught.nn.base import Encoder
 from selftaught.nn.local import PatchGrid, RowContext, SampleNorm, norm_by_sample
+from selftaught.nn.residual import ResNetNano
 
 
 class Pixels(Encoder):

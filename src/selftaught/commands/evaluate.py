@@ -35,14 +35,14 @@ class Protocol(NamedTuple):
     version: int = 1  # a number may be compared with others of the same version only
 
 
-def _hits(predict: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Protocol:
+def _hits(predict: Callable[[Tensor, Tensor, Tensor], Tensor], version: int = 1) -> Protocol:
     """The accuracy of a classifier of features."""
 
     def measure(seen: Seen) -> dict[str, Score]:
         x, y, tx, ty = seen.features
         return {"": mean_score(predict(x, y, tx).cpu() == ty)}
 
-    return Protocol(measure)
+    return Protocol(measure, version=version)
 
 
 def _fewshot(shots: int) -> Protocol:
@@ -73,7 +73,7 @@ CLUSTERINGS = 3
 PROTOCOLS: dict[str, Protocol] = {
     "knn/20": _hits(lambda x, y, tx: knn(x, y, tx, k=20)),
     "knn/200": _hits(lambda x, y, tx: knn(x, y, tx, k=200)),
-    "logreg": _hits(lambda x, y, tx: logreg(x, y, tx).predictions),
+    "logreg": _hits(lambda x, y, tx: logreg(x, y, tx).predictions, version=2),
     "linear_sgd": Protocol(probes.sweep),
     "svm": Protocol(_svm, ("labels", "tags")),
     "fewshot/1": _fewshot(1),

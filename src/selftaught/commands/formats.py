@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from selftaught import pretrained, seeds
 from selftaught.checkpoint import write_atomic
 from selftaught.errors import UserError
-from selftaught.nn.encoders import TimmCall, small_stem
+from selftaught.nn.base import TimmCall
+from selftaught.nn.encoders import small_stem
 from selftaught.pretrained import Pretrained
 
 ONNX = ("onnx", "onnxscript", "onnxruntime")  # packages

@@ -22,7 +22,7 @@ from selftaught.errors import Stopped, UserError
 from selftaught.health import Verdict, verdict
 from selftaught.initial import initialise
 from selftaught.method import ViewBatch
-from selftaught.nn.encoders import ViT, fuse_attention
+from selftaught.nn.transformer import ViT, fuse_attention
 from selftaught.optim import warmup_cosine
 from selftaught.protocols.spectrum import Spectrum
 from selftaught.recipes.run import Pixels, Run

@@ -8,7 +8,7 @@ from torch import Tensor
 from selftaught import dist
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
-from selftaught.nn.encoders import Encoder
+from selftaught.nn.base import Encoder
 from selftaught.nn.scales import AmdimNano, PlaceEmbedding
 from selftaught.objectives.local import across_scales
 

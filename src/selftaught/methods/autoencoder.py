@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from selftaught.method import Method, ViewBatch
-from selftaught.nn.encoders import Encoder
+from selftaught.nn.base import Encoder
 from selftaught.objectives.reconstruction import squared_error
 
 

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
-from selftaught.nn.encoders import Encoder, ViT
+from selftaught.nn.base import Encoder
 from selftaught.nn.masking import blockwise
+from selftaught.nn.transformer import ViT, with_tokens
 from selftaught.objectives.tokens import token_prediction, unigram_entropy
 
 
@@ -40,11 +41,7 @@ class BEiT(Method):
         smallest: int = 16,
     ) -> None:
         super().__init__()
-        if not isinstance(encoder, ViT):
-            raise UserError(
-                "beit needs an encoder with tokens: use --encoder vit-nano, or timm's vit_* or "
-                "deit*"
-            )
+        encoder = with_tokens(encoder, "beit")
         if not 0 < round(ratio * encoder.length) < encoder.length:
             raise UserError(
                 f"a ratio of {ratio} of {encoder.length} patches hides nothing or leaves nothing; "

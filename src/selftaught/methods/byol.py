@@ -6,7 +6,7 @@ from torch import Tensor
 
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
-from selftaught.nn.encoders import Encoder
+from selftaught.nn.base import Encoder
 from selftaught.nn.heads import mlp
 from selftaught.nn.memory import EMA
 from selftaught.nn.schedules import cosine

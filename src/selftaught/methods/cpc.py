@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from selftaught import dist
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
-from selftaught.nn.encoders import Encoder
+from selftaught.nn.base import Encoder
 from selftaught.nn.local import PatchGrid, RowContext
 from selftaught.objectives.local import future_nce
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
+from selftaught.nn.base import Encoder
 from selftaught.nn.clusters import Clustering, drawn, kmeans, whitened
-from selftaught.nn.encoders import Encoder
 from selftaught.objectives.clusters import weighted_prediction
 
 

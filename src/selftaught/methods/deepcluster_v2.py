@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from selftaught import dist
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
+from selftaught.nn.base import Encoder
 from selftaught.nn.clusters import Clustering, Embeddings, drawn, spherical_kmeans
-from selftaught.nn.encoders import Encoder
 from selftaught.nn.heads import mlp
 from selftaught.objectives.clusters import centroid_prediction
 

@@ -8,11 +8,12 @@ from torch import Tensor, nn
 from selftaught import dist
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
-from selftaught.nn.encoders import Encoder, ViT
+from selftaught.nn.base import Encoder
 from selftaught.nn.heads import PrototypeHead
 from selftaught.nn.masking import OneOfTwo, one_of_two, take
 from selftaught.nn.memory import EMA
 from selftaught.nn.schedules import cosine, linear
+from selftaught.nn.transformer import ViT, with_tokens
 from selftaught.objectives.clusters import sinkhorn
 from selftaught.objectives.distillation import koleo, patch_distillation, view_distillation
 
@@ -53,8 +54,7 @@ class DINOv2(Method):
         freeze: float = 0.002,
     ) -> None:
         super().__init__()
-        if not isinstance(encoder, ViT):
-            raise UserError("dinov2 needs tokens: use --encoder vit-nano, or timm's vit_* or deit*")
+        encoder = with_tokens(encoder, "dinov2")
         sharpness = (student_temperature, start_temperature, temperature)
         shares = (ratio, momentum, temperature_warmup, freeze)
         if min(sharpness) <= 0 or not all(0 <= share <= 1 for share in shares):

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.adversarial import Prior, aside, diversity, frozen, initialize
-from selftaught.nn.encoders import Encoder
+from selftaught.nn.base import Encoder
 from selftaught.objectives.adversarial import deception, discrimination
 
 

@@ -8,11 +8,12 @@ from torch import Tensor, nn
 from selftaught import dist
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
-from selftaught.nn.encoders import Encoder, ViT
+from selftaught.nn.base import Encoder
 from selftaught.nn.heads import PrototypeHead
 from selftaught.nn.masking import OneOfTwo, one_of_two, take
 from selftaught.nn.memory import EMA, Centre
 from selftaught.nn.schedules import cosine, linear
+from selftaught.nn.transformer import ViT, with_tokens
 from selftaught.objectives.distillation import centred, patch_distillation, view_distillation
 
 LARGE = 2  # views that the teacher sees, and that patches are hidden of: the first ones
@@ -52,8 +53,7 @@ class IBOT(Method):
         freeze: float = 0.00125,
     ) -> None:
         super().__init__()
-        if not isinstance(encoder, ViT):
-            raise UserError("ibot needs tokens: use --encoder vit-nano, or timm's vit_* or deit*")
+        encoder = with_tokens(encoder, "ibot")
         sharpness = (student_temperature, start_temperature, temperature, patch_temperature)
         shares = (ratio, momentum, temperature_warmup, freeze)
         if min(sharpness) <= 0 or not all(0 <= share <= 1 for share in shares):

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
+from selftaught.nn.base import Encoder
 from selftaught.nn.causal import CausalBlock, Past
-from selftaught.nn.encoders import Encoder
 from selftaught.nn.pixels import PixelGPT
 from selftaught.objectives.tokens import token_prediction, unigram_entropy
 

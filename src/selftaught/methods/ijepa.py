@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
-from selftaught.nn.encoders import Encoder, ViT, sine_position, transformer
+from selftaught.nn.base import Encoder
 from selftaught.nn.masking import MultiBlock, take
 from selftaught.nn.memory import EMA
 from selftaught.nn.schedules import linear
+from selftaught.nn.transformer import ViT, sine_position, transformer, with_tokens
 from selftaught.objectives.latent import block_regression
 
 
@@ -48,11 +49,7 @@ class IJEPA(Method):
         momentum: float = 0.996,
     ) -> None:
         super().__init__()
-        if not isinstance(encoder, ViT):
-            raise UserError(
-                "ijepa needs an encoder with tokens: use --encoder vit-nano, or timm's vit_* or "
-                "deit*"
-            )
+        encoder = with_tokens(encoder, "ijepa")
         if dim % heads or dim % 4:
             raise UserError(
                 f"a predictor of {dim} channels and {heads} heads; make {heads} divide it"

@@ -8,8 +8,9 @@ from torch import Tensor
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.adversarial import frozen
+from selftaught.nn.base import Encoder
 from selftaught.nn.decoders import Bounded, Decoder
-from selftaught.nn.encoders import Encoder, map_side
+from selftaught.nn.encoders import map_side
 from selftaught.nn.painting import ChannelwiseLinear, Holes, PictureCritic
 from selftaught.objectives.adversarial import deception, discrimination
 from selftaught.objectives.painting import hole_regression

@@ -10,7 +10,7 @@ from selftaught import dist
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.arrangements import permutations as unlike
-from selftaught.nn.encoders import Encoder
+from selftaught.nn.base import Encoder
 from selftaught.nn.heads import mlp
 from selftaught.nn.masking import take
 from selftaught.objectives.pretext import transformation

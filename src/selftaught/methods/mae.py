@@ -5,8 +5,9 @@ from torch import Tensor, nn
 
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
-from selftaught.nn.encoders import Encoder, ViT, sine_position, transformer
+from selftaught.nn.base import Encoder
 from selftaught.nn.masking import random_split, take
+from selftaught.nn.transformer import ViT, sine_position, transformer, with_tokens
 from selftaught.objectives.reconstruction import patch_regression
 
 
@@ -34,10 +35,7 @@ class MAE(Method):
         normalize_target: bool = True,
     ) -> None:
         super().__init__()
-        if not isinstance(encoder, ViT):
-            raise UserError(
-                "mae needs an encoder with tokens: use --encoder vit-nano, or timm's vit_* or deit*"
-            )
+        encoder = with_tokens(encoder, "mae")
         if not 0 < round(encoder.length * (1 - ratio)) < encoder.length:
             raise UserError(
                 f"a ratio of {ratio} of {encoder.length} patches hides nothing or leaves nothing; "

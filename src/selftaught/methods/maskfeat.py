@@ -5,9 +5,10 @@ from torch import Tensor, nn
 
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
-from selftaught.nn.encoders import Encoder, ViT
+from selftaught.nn.base import Encoder
 from selftaught.nn.hog import patch_hog
 from selftaught.nn.masking import blockwise
+from selftaught.nn.transformer import ViT, with_tokens
 from selftaught.objectives.reconstruction import masked_error
 
 
@@ -39,11 +40,7 @@ class MaskFeat(Method):
         bins: int = 9,
     ) -> None:
         super().__init__()
-        if not isinstance(encoder, ViT):
-            raise UserError(
-                "maskfeat needs an encoder with tokens: use --encoder vit-nano, or timm's vit_* or "
-                "deit*"
-            )
+        encoder = with_tokens(encoder, "maskfeat")
         if not 0 < round(ratio * encoder.length) < encoder.length:
             raise UserError(
                 f"a ratio of {ratio} of {encoder.length} patches hides nothing or leaves nothing; "

@@ -7,10 +7,11 @@ from torch import Tensor, nn
 from selftaught import dist
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
-from selftaught.nn.encoders import Encoder, ViT
+from selftaught.nn.base import Encoder
 from selftaught.nn.heads import mlp
 from selftaught.nn.memory import EMA
 from selftaught.nn.schedules import cosine
+from selftaught.nn.transformer import ViT
 from selftaught.objectives.contrastive import matching
 
 

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
-from selftaught.nn.encoders import Encoder, ViT
+from selftaught.nn.base import Encoder
 from selftaught.nn.masking import unitwise
+from selftaught.nn.transformer import ViT, with_tokens
 from selftaught.objectives.reconstruction import masked_distance
 
 
@@ -31,11 +32,7 @@ class SimMIM(Method):
 
     def __init__(self, encoder: Encoder, *, ratio: float = 0.6, unit: int = 2) -> None:
         super().__init__()
-        if not isinstance(encoder, ViT):
-            raise UserError(
-                "simmim needs an encoder with tokens: use --encoder vit-nano, or timm's vit_* or "
-                "deit*"
-            )
+        encoder = with_tokens(encoder, "simmim")
         if unit < 1 or encoder.grid % unit:
             raise UserError(
                 f"squares of {unit} x {unit} patches do not tile {encoder.grid} x {encoder.grid}; "

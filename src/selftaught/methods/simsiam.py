@@ -5,7 +5,7 @@ from types import MappingProxyType
 from torch import Tensor
 
 from selftaught.method import Method, ViewBatch
-from selftaught.nn.encoders import Encoder
+from selftaught.nn.base import Encoder
 from selftaught.nn.heads import mlp
 from selftaught.objectives.regression import negative_cosine
 

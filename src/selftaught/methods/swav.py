@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from selftaught import dist
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
-from selftaught.nn.encoders import Encoder
+from selftaught.nn.base import Encoder
 from selftaught.nn.heads import mlp
 from selftaught.nn.memory import Prototypes, Queue
 from selftaught.objectives.clusters import sinkhorn, swapped_prediction

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
-from selftaught.nn.encoders import Encoder
+from selftaught.nn.base import Encoder
 from selftaught.nn.noise import normal
 from selftaught.objectives.variational import gaussian_kl, gaussian_nll
 

@@ -4,8 +4,8 @@ from torch import Tensor, nn
 
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
+from selftaught.nn.base import Encoder
 from selftaught.nn.codebook import Codebook, perplexity, straight_through
-from selftaught.nn.encoders import Encoder
 from selftaught.objectives.reconstruction import squared_error
 
 

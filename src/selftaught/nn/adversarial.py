@@ -9,8 +9,8 @@ from torch.func import functional_call
 
 from selftaught import dist
 from selftaught.errors import UserError
+from selftaught.nn.base import Encoder
 from selftaught.nn.decoders import sides
-from selftaught.nn.encoders import Encoder
 from selftaught.nn.heads import mlp
 
 SLOPE = 0.2  # of a critic's LeakyReLU below zero

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from selftaught.errors import UserError
-from selftaught.nn.encoders import FUSED_FROM
+from selftaught.nn.transformer import FUSED_FROM
 
 Past: TypeAlias = dict[nn.Module, tuple[Tensor, Tensor]]  # keys and values so far, of each block
 

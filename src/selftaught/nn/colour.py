@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from selftaught.errors import UserError
-from selftaught.nn.encoders import Encoder
+from selftaught.nn.base import Encoder
 from selftaught.nn.memory import Memory
 from selftaught.precision import float32
 

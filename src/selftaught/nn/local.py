@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from selftaught import dist
 from selftaught.errors import UserError
-from selftaught.nn.encoders import Encoder
+from selftaught.nn.base import Encoder
 
 
 class SampleNorm(nn.GroupNorm):

@@ -6,9 +6,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from selftaught.errors import UserError
+from selftaught.nn.base import Encoder
 from selftaught.nn.causal import CausalBlock, Past
 from selftaught.nn.clusters import kmeans, nearest
-from selftaught.nn.encoders import Encoder
 from selftaught.nn.memory import Memory
 from selftaught.precision import float32
 

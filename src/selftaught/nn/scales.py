@@ -6,7 +6,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from selftaught.errors import UserError
-from selftaught.nn.encoders import SMALL, Encoder
+from selftaught.nn.base import Encoder
+from selftaught.nn.encoders import SMALL
 
 NATIVE = (16, 32, 64)  # pixels a side from which convolutions without padding lead to 7 x 7 places
 

@@ -9,7 +9,8 @@ import torch
 
 from selftaught.errors import UserError
 from selftaught.method import Method
-from selftaught.nn.encoders import Encoder, build
+from selftaught.nn.base import Encoder
+from selftaught.nn.encoders import build
 from selftaught.optim import LARS, groups
 from selftaught.recipes.run import Pixels, Run
 from selftaught.views.image import Blur, Crop, Gray, Jitter, Solarize, View, Views
