@@ -4,21 +4,23 @@
     ... --steps        SimCLR v2's three steps instead: a larger encoder, fine-tuned, distilled
     ... --table        prints the tables of the rows that are there
 
-Encoders are simclr's of 240,000 images, one a seed, and stay in DIR, where another call finds them.
-The script can be stopped at any time and goes on where it was.
+Encoders are simclr's after twenty passes over the images, or simclr_v2's larger ones after four,
+one a seed; they stay in DIR, where another call finds them. The script can be stopped at any time
+and goes on where it was.
 """
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
-from rows import Rows, call, commit, fashion_mnist, spread
+from rows import Rows, call, commit, fashion_mnist, shown, spread
 
 from selftaught.commands.settings import environment
 
-IMAGES = 240_000
+PASSES, PASSES_OF_LARGE = 20, 4
 SEEDS = (0, 1, 2)
 LABELS = (100, 600, 6000)
 LARGE, SMALL = "resnet10t", "resnet-nano"
@@ -29,18 +31,19 @@ def finished(run: Path) -> bool:
     return (run / "encoder.safetensors").exists()
 
 
-def pretrained(method: str, seed: int, runs: Path, *more: object) -> tuple[Path, str]:
-    """A run of the stated budget, and its command."""
+def pretrained(method: str, seed: int, runs: Path, passes: int, *more: object) -> tuple[Path, str]:
+    """A run of so many passes over the images, and its command."""
     run = runs / f"{method}-{seed}"
-    options = ("--steps", IMAGES // 256, "--seed", seed, "--evaluate", "off", *more)
+    steps = math.ceil(passes * 60_000 / 256)
+    options = ("--steps", steps, "--seed", seed, "--evaluate", "off", *more)
     words = ("pretrain", method, fashion_mnist(), "--out", run, *options)
     if finished(run):
-        return run, " ".join(["selftaught", *map(str, words)]).replace(str(run), "RUN")
+        return run, shown(words, run=run)
     return run, call(*words, *(["--resume"] if run.exists() else []), run=run)
 
 
 def with_labels(rows: Rows, count: int, seed: int, runs: Path) -> None:
-    run, first = pretrained("simclr", seed, runs)
+    run, first = pretrained("simclr", seed, runs, PASSES)
     out = runs / f"few-{count}-{seed}"
     command = tune(run, out, f"{count // 10}-per-class", seed)
     add(rows, "labels", seed, [first, command], labels=count, **result(out, "finetune"))
@@ -48,7 +51,7 @@ def with_labels(rows: Rows, count: int, seed: int, runs: Path) -> None:
 
 def steps(rows: Rows, seed: int, runs: Path) -> None:
     """SimCLR v2: pre-train, fine-tune on 1 % from the head's first layer, distil."""
-    run, first = pretrained("simclr_v2", seed, runs, "--encoder", LARGE)
+    run, first = pretrained("simclr_v2", seed, runs, PASSES_OF_LARGE, "--encoder", LARGE)
     few, small = runs / f"one-percent-{seed}", runs / f"student-{seed}"
     second = tune(run, few, "1%", seed, "--from-head-layer", 1)
     words = ("distill", few, fashion_mnist(), "--student", SMALL, "--out", small, "--seed", seed)

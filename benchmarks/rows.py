@@ -5,6 +5,7 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,14 @@ def call(*words: object, **named: Path) -> str:
     done = subprocess.run([program, *command], stdout=subprocess.DEVNULL)
     if done.returncode:
         raise SystemExit(f"selftaught {' '.join(command)} ended with {done.returncode}")
+    return shown(words, **named)
+
+
+def shown(words: Iterable[object], **named: Path) -> str:
+    """A command of selftaught, paths by their names."""
     names = {str(path): name.upper() for name, path in named.items()}
     names[str(fashion_mnist())] = "$SELFTAUGHT_DATA/fashion-mnist"
-    return " ".join(["selftaught", *(names.get(word, word) for word in command)])
+    return " ".join(["selftaught", *(names.get(str(word), str(word)) for word in words)])
 
 
 def commit() -> str:
