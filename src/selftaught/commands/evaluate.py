@@ -14,7 +14,7 @@ from selftaught import pretrained
 from selftaught.checkpoint import write_atomic
 from selftaught.commands import probes
 from selftaught.commands.parts import KINDS, Kind, Seen, kind_of, parts
-from selftaught.commands.scores import Score, mean_score, over_draws, score_of
+from selftaught.commands.scores import Score, mean_score, over_draws, rounded_rows, score_of
 from selftaught.commands.settings import device_of
 from selftaught.errors import UserError
 from selftaught.pretrained import Pretrained
@@ -133,11 +133,7 @@ def evaluate(
     for name, tensor in encoder.state_dict().items():
         assert torch.equal(tensor.cpu(), before[name].cpu()), f"the evaluation changed {name}"
     return {
-        "rows": {row: {n: round(s.value, 2) for n, s in of.items()} for row, of in scores.items()},
-        "intervals": {
-            row: {n: [round(s.low, 2), round(s.high, 2)] for n, s in of.items()}
-            for row, of in scores.items()
-        },
+        **rounded_rows(scores),
         "sd": {
             row: {n: round(s.sd, 2) for n, s in of.items() if s.sd is not None}
             for row, of in scores.items()

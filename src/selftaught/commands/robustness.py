@@ -17,7 +17,7 @@ from selftaught.commands.features import features
 from selftaught.commands.finetune import Chosen as TrainedOn
 from selftaught.commands.finetune import FineTuning, Settings
 from selftaught.commands.parts import Labelled, parts
-from selftaught.commands.scores import Score, mean_score
+from selftaught.commands.scores import Score, mean_score, rounded_rows
 from selftaught.commands.supervised import same_settings, trained_classifier
 from selftaught.data.batches import plain
 from selftaught.data.images import open_images
@@ -259,11 +259,7 @@ def _result(found: Mapping[str, Mapping[str, Tensor]], asked: Asked) -> dict[str
         for row, of in found.items()
     }
     return {
-        "rows": {row: {n: round(s.value, 2) for n, s in of.items()} for row, of in scores.items()},
-        "intervals": {
-            row: {n: [round(s.low, 2), round(s.high, 2)] for n, s in of.items()}
-            for row, of in scores.items()
-        },
+        **rounded_rows(scores),
         "severities": {
             row: {
                 n: [round(100 * v, 2) for v in of[n].double().mean(0).tolist()]

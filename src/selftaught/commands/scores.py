@@ -41,3 +41,9 @@ def rounded(found: Mapping[str, Score]) -> dict[str, dict[str, Any]]:
         "rows": {name: round(score.value, 2) for name, score in found.items()},
         "intervals": {n: [round(s.low, 2), round(s.high, 2)] for n, s in found.items()},
     }
+
+
+def rounded_rows(found: Mapping[str, Mapping[str, Score]]) -> dict[str, dict[str, Any]]:
+    """The same of several rows: ``{"rows": {row: {name: value}}, "intervals": ...}``."""
+    of = {row: rounded(scores) for row, scores in found.items()}
+    return {part: {row: said[part] for row, said in of.items()} for part in ("rows", "intervals")}
