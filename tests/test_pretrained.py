@@ -34,7 +34,7 @@ def test_it_is_in_eval_mode_and_knows_its_width(runs):
     assert not any(module.training for module in encoder.modules())
     assert encoder.dim == 256
     assert encoder.card["recipe"] == "simclr"
-    assert selftaught.load(str(runs / "colour")).dim == 192
+    assert selftaught.load(str(runs / "colour")).dim == 128
 
 
 def test_features_do_not_depend_on_the_rest_of_the_batch(runs):

@@ -47,7 +47,7 @@ def test_a_student_is_loaded_as_any_encoder(capsys, teacher, few, tmp_path):
     taught(capsys, teacher, few, tmp_path / "out", student="vit-nano")
     encoder = selftaught.load(tmp_path / "out")
     assert encoder.card["architecture"] == {"name": "vit-nano"}
-    assert encoder(encoder.preprocess(np.zeros((8, 8), np.uint8))).shape == (1, 192)
+    assert encoder(encoder.preprocess(np.zeros((8, 8), np.uint8))).shape == (1, 128)
 
 
 def test_labels_are_not_needed(capsys, teacher, few, tmp_path):

@@ -98,7 +98,7 @@ def test_an_exported_encoder_needs_no_tokenizer(capsys, tmp_path):
     shutil.rmtree(folder)
     encoder = selftaught.load(out)
     assert encoder.card["architecture"] == {"name": "vit-nano", "patch": 2}
-    assert encoder(torch.zeros(1, 1, 8, 8)).shape == (1, 192)
+    assert encoder(torch.zeros(1, 1, 8, 8)).shape == (1, 128)
     words = ("pretrain", "beit", data, "--out", tmp_path / "b", "--tokenizer", folder, *own)
     refused(call(capsys, *words), "there is no run")
 

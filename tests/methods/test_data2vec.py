@@ -16,7 +16,7 @@ from selftaught.methods.data2vec import Data2Vec
 from selftaught.nn import encoders
 from selftaught.train import fit
 
-L, D = 16, 192  # patches and width of the encoder below
+L = 16  # patches of the encoder below
 
 
 def every_third(x, n, length):
