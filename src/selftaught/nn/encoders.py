@@ -1,6 +1,6 @@
 """Encoders: from a batch of images to one vector each, and to tokens where they have them.
 
-Backbones come from timm by name. Two small ones of our own are made for small images and a
+Backbones come from timm by name, beside a few small ones of our own for small images and a
 processor without a GPU. timm is imported where an encoder of it is built, since that takes seconds.
 """
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from selftaught.errors import UserError
 
-#: Queries and bank rows compared at once: the scores take 32 MB, twice that in double precision.
+#: Queries and bank rows compared at once: the scores take 32 MB, their keys 64.
 BLOCK = (2048, 4096)
 SPARE = 16  #: candidates beyond the k nearest
 _LOW = 0xFFFFFFFF
