@@ -13,6 +13,7 @@ from torch import Tensor
 from selftaught import checkpoint, pretrained, seeds
 from selftaught.commands import settings
 from selftaught.commands.supervised import Supervised
+from selftaught.commands.trainings import TransferSettings, among
 from selftaught.data.annotated import Annotated, masked
 from selftaught.data.batches import plain
 from selftaught.data.images import Images
@@ -30,18 +31,6 @@ from selftaught.views.whole import Whole, fitted
 
 STEPS, EPOCHS = 400, 12  # by default the longer of the two
 SURE = 0.5  # the score from which a box is drawn
-
-
-class Settings(NamedTuple):
-    """How a detector or a segmenter is trained."""
-
-    run: str
-    images: int | None = None
-    size: int | None = None
-    batch_size: int = 8
-    lr: float = 1e-3
-    weight_decay: float = 0.05
-    warmup: float = 0.1
 
 
 class Chosen(NamedTuple):
@@ -139,9 +128,9 @@ class Transferring(Supervised):
         return []
 
     def _build(self) -> Run:
-        own = Settings(**self.call["arguments"])
+        own = among(TransferSettings, self.call["arguments"])
         with torch.random.fork_rng([]):
-            encoder = self._encoder(own)
+            encoder = self._encoder()
             torch.manual_seed(seeds.derive(self.call["seed"], "weights"))
             method = self._method(encoder)
         count = len(self.items)
@@ -156,12 +145,12 @@ class Transferring(Supervised):
         )
         return self._placed(run)
 
-    def _encoder(self, own: Settings) -> Any:
-        seed = self.call["seed"]
-        found = pretrained.untrained(self.card, seed) if self.scratch else pretrained.load(own.run)
+    def _encoder(self) -> Any:
+        run, seed = self.call["arguments"]["run"], self.call["seed"]
+        found = pretrained.untrained(self.card, seed) if self.scratch else pretrained.load(run)
         if self.size != self.pixels.size and not getattr(found.encoder, "any_size", False):
             raise UserError(
-                f"the encoder of {own.run} sees images of {self.pixels.size} pixels only; use "
+                f"the encoder of {run} sees images of {self.pixels.size} pixels only; use "
                 f"--size {self.pixels.size}, or a run of resnet-nano, vit-nano or a convolutional "
                 "network of timm's"
             )

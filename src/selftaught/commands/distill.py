@@ -2,9 +2,9 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -12,16 +12,18 @@ from torch import Tensor
 
 from selftaught import checkpoint, pretrained, seeds
 from selftaught.commands import settings
-from selftaught.commands.labels import choose
+from selftaught.commands.classifying import Chosen
 from selftaught.commands.parts import parts
 from selftaught.commands.scores import rounded
 from selftaught.commands.supervised import (
     Supervised,
     accuracy,
+    call_of,
     same_settings,
     trained_classifier,
     views_of,
 )
+from selftaught.commands.trainings import DistilSettings, among, chosen
 from selftaught.data.images import open_images
 from selftaught.errors import UserError
 from selftaught.methods.classifier import Classifier
@@ -33,21 +35,6 @@ from selftaught.report import table
 from selftaught.runfolder import RunFolder
 
 EPOCHS = 10
-
-
-class Settings(NamedTuple):
-    """How a student is trained."""
-
-    run: str
-    student: str
-    labels: str = ""
-    label_weight: float = 0.0
-    temperature: float = 1.0
-    batch_size: int = 256
-    lr: float = 2e-3
-    weight_decay: float = 0.01
-    warmup: float = 0.1
-    smallest_crop: float = 0.4
 
 
 def distill(
@@ -71,21 +58,24 @@ def distill(
 
     ``run`` is what `selftaught.finetune` made. The data need no labels; where they have some,
     ``labels`` says which may be used, as in `selftaught.finetune`, and all of the test part's serve
-    to compare the two. ``more`` are `Settings`. Returns ``{"rows": {"teacher": accuracy, "student":
-    ...}, "intervals": ..., "parameters": {"teacher": N, "student": N}, "test": N, ...}``, without
-    accuracies where there are no labels, and writes it to ``distill.json``. Warns where the student
-    is larger than the teacher. Raises UserError for what the user can mend.
+    to compare the two. ``more`` are `DistilSettings`.
+
+    Returns ``{"rows": {"teacher": accuracy, "student": ...}, "intervals": ..., "parameters":
+    {"teacher": N, "student": N}, "test": N, ...}``, without accuracies where there are no labels,
+    and writes it to ``distill.json``. Warns where the student is larger than the teacher. Raises
+    UserError for what the user can mend.
     """
-    settings.check_budget(steps=steps, minutes=minutes)
-    own = _settings(run, student, labels, more)
+    own = chosen(DistilSettings, more, "distillation")
+    if bool(labels) != bool(own.label_weight):
+        raise UserError("labels count by their weight; give --labels and --label-weight together")
     teacher, card = trained_classifier(run)
     console, place = Console(quiet=quiet), RunFolder(out)
     place.check(resume=resume)
-    asked = {"method": "distilled", "data": str(data), "steps": steps, "minutes": minutes}
-    asked |= {"seed": seed or 0, "precision": precision, "scale": None}
-    asked |= {"size": card["pixels"]["size"], "arguments": own._asdict()}
+    arguments = {"run": str(run), "student": student, "labels": labels or ""} | asdict(own)
+    budget = {"steps": steps, "minutes": minutes, "seed": seed, "precision": precision}
+    asked = call_of(data, card["pixels"]["size"], arguments, **budget) | {"method": "distilled"}
     same_settings(place, asked)
-    known = _known(data, own, seed or 0)
+    known = _known(data, labels, seed or 0)
     job = Distilling(place, asked, device, console, card, teacher, known)
     sizes = {
         "teacher": sum(p.numel() for p in teacher.parameters()),
@@ -105,25 +95,12 @@ def distill(
     return result
 
 
-def _settings(
-    run: str | Path, student: str, labels: str | None, more: Mapping[str, Any]
-) -> Settings:
-    unknown = more.keys() - set(Settings._fields)
-    if unknown:
-        raise UserError(f"distillation has no setting {sorted(unknown)[0]!r}")
-    own = Settings(str(run), student, labels or "", **more)
-    if bool(own.labels) != bool(own.label_weight):
-        raise UserError("labels count by their weight; give --labels and --label-weight together")
-    return own
-
-
-def _known(data: str | Path, own: Settings, seed: int) -> Tensor:
+def _known(data: str | Path, labels: str | None, seed: int) -> Tensor:
     """The class of each image that may be used (N,), -1 for all others."""
-    if not own.labels:
+    if not labels:
         return torch.full((len(open_images(data)),), -1)
     train, _, _ = parts(data, None)
-    among = train.chosen.nonzero().squeeze(1)
-    items = among[choose(train.values[among], own.labels, seed)]
+    items = Chosen.of(train, labels, seed).items
     known = torch.full_like(train.values, -1)
     known[items] = train.values[items]
     return known
@@ -163,12 +140,13 @@ class Distilling(Supervised):
         super().__init__(folder, call, device, console, card)
 
     def _build(self) -> Run:
-        own = Settings(**self.call["arguments"])
+        arguments = self.call["arguments"]
+        own = among(DistilSettings, arguments)
         pixels: Pixels = self.pixels
         with torch.random.fork_rng([]):
             torch.manual_seed(seeds.derive(self.call["seed"], "weights"))
             method = Distilled(
-                build(own.student, channels=pixels.channels, size=pixels.size),
+                build(arguments["student"], channels=pixels.channels, size=pixels.size),
                 self.teacher.network,
                 classes=self.teacher.network[2].out_features,  # pyright: ignore
                 labels=self.known,

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,12 +14,12 @@ from torch import Tensor, nn
 
 from selftaught import checkpoint, pretrained, seeds
 from selftaught.commands import settings
+from selftaught.commands.classifying import Chosen, Classifying
 from selftaught.commands.features import features
-from selftaught.commands.finetune import Chosen as TrainedOn
-from selftaught.commands.finetune import FineTuning, Settings
 from selftaught.commands.parts import Labelled, parts
 from selftaught.commands.scores import Score, mean_score, rounded_rows
-from selftaught.commands.supervised import same_settings, trained_classifier
+from selftaught.commands.supervised import call_of, same_settings, trained_classifier
+from selftaught.commands.trainings import FineTuneSettings
 from selftaught.data.batches import plain
 from selftaught.data.images import open_images
 from selftaught.data.sources import evenly
@@ -171,16 +172,12 @@ def _supervised(
     """The network that was trained with labels alone, and how."""
     if folder is None:
         place = RunFolder(Path(run).expanduser() / SUPERVISED)
-        own = Settings(str(run), "all")
-        call = {"data": str(data), "steps": steps, "minutes": None, "seed": seed}
-        call |= {"precision": "auto", "scale": None, "size": like.pixels.size}
-        call |= {"method": "from scratch", "arguments": own._asdict()}
-        if steps is not None and steps < 1:
-            raise UserError(f"--steps {steps}; use 1 or more")
+        arguments = {"run": str(run), "labels": "all"} | asdict(FineTuneSettings())
+        budget = {"steps": steps, "minutes": None, "seed": seed, "precision": "auto"}
+        call = call_of(data, like.pixels.size, arguments, **budget) | {"method": "from scratch"}
         same_settings(place, call)
-        items = train.chosen.nonzero().squeeze(1)
-        chosen = TrainedOn(items, train.values[items], int(train.values.max()) + 1)
-        FineTuning(place, call, device, console, like.card, chosen, scratch=True).complete()
+        some = Chosen.of(train, "all", seed)
+        Classifying(place, call, device, console, like.card, some, scratch=True).complete()
         path = place.path
     else:
         root = Path(folder).expanduser()

@@ -142,6 +142,23 @@ def trained_classifier(run: str | Path) -> tuple[Classifier, dict[str, Any]]:
     return classifier.eval(), card
 
 
+def call_of(
+    data: str | Path,
+    size: int | None,
+    arguments: Mapping[str, Any],
+    *,
+    steps: int | None,
+    minutes: float | None,
+    seed: int | None,
+    precision: str,
+) -> dict[str, Any]:
+    """What ``run.json`` says was asked for. Raises UserError for a budget that cannot be."""
+    settings.check_budget(steps=steps, minutes=minutes)
+    asked = {"data": str(data), "steps": steps, "minutes": minutes, "seed": seed or 0}
+    asked |= {"precision": precision, "scale": None, "size": size}
+    return asked | {"arguments": dict(arguments)}
+
+
 def same_settings(place: RunFolder, asked: Mapping[str, Any]) -> None:
     """Raises UserError where the run was begun with other settings."""
     if not place.begun():

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,8 +11,9 @@ from rich.console import Console
 
 from selftaught import checkpoint, pretrained, seeds
 from selftaught.commands import settings
-from selftaught.commands.dense import Chosen, Detecting, Segmenting, Settings, Transferring
-from selftaught.commands.supervised import same_settings
+from selftaught.commands.dense import Chosen, Detecting, Segmenting, Transferring
+from selftaught.commands.supervised import call_of, same_settings
+from selftaught.commands.trainings import TransferSettings, chosen
 from selftaught.data.annotated import Annotated, require_sizes
 from selftaught.data.dense import open_annotated
 from selftaught.data.sources import evenly, printable
@@ -25,7 +27,6 @@ Task = Literal["detection", "segmentation"]
 
 JOBS: dict[str, type[Transferring]] = {"detection": Detecting, "segmentation": Segmenting}
 LARGEST = {"cpu": 128, "cuda": 512}  # pixels, when no size is asked for
-SMALLEST = 32  # pixels
 ROWS = {"pre-trained": False, "from scratch": True}
 SHOWN = 6  # test images in the picture
 
@@ -47,27 +48,31 @@ def transfer(
 ) -> dict[str, Any]:
     """Train a detector or a segmenter on the encoder of ``run``, and one from random weights.
 
-    ``data`` is a folder in COCO's or in VOC's format. ``more`` are `Settings`; ``images`` of its
-    train part, which ``seed`` chooses, are used, and ``images.txt`` in ``out`` names them. Each of
-    the two is a run in a folder of ``out`` with its ``model.safetensors``; they differ in the first
-    weights of the encoder only, and see the same batches. ``resume`` goes on with both.
+    ``data`` is a folder in COCO's or in VOC's format. ``more`` are `TransferSettings`;
+    ``images`` of its train part, which ``seed`` chooses, are used, and ``images.txt`` in ``out``
+    names them. Each of the two is a run in a folder of ``out`` with its ``model.safetensors``; they
+    differ in the first weights of the encoder only, and see the same batches. ``resume`` goes on
+    with both.
 
     Returns ``{"rows": {"pre-trained": scores, "from scratch": scores}, "images": N, "test": N,
     ...}`` and writes it to ``transfer.json``; scores, of the test part and in percent, are ``AP``,
     ``AP50`` and ``AP75``, or ``mIoU``. ``predictions.png`` shows some of that. Raises UserError
     for what the user can mend.
     """
-    settings.check_budget(steps=steps, minutes=minutes)
-    own, card = _settings(task, run, more), pretrained.read_card(run)
+    if task not in JOBS:
+        raise UserError(f"no transfer to {task!r}; use {' or '.join(JOBS)}")
+    require_extra()
+    own, card = chosen(TransferSettings, more, "transfer"), pretrained.read_card(run)
+    budget = {"steps": steps, "minutes": minutes, "seed": seed, "precision": precision}
+    call = call_of(data, None, {}, **budget)
     places = {name: RunFolder(Path(out) / name.replace(" ", "-")) for name in ROWS}
     for place in places.values():
         place.check(resume=resume)
     train, held = _parts(data, card, task)
-    chosen = _choose(train, own.images, seed or 0)
-    own = own._replace(size=_size(own.size, chosen, settings.device_of(device).type))
-    call = {"data": str(data), "steps": steps, "minutes": minutes, "seed": seed or 0}
-    call |= {"precision": precision, "scale": None, "size": own.size, "arguments": own._asdict()}
-    call |= {"annotations": train.digest}
+    some = _choose(train, own.images, call["seed"])
+    size = _size(own.size, some, settings.device_of(device).type)
+    arguments = {"run": str(run)} | asdict(replace(own, size=size))
+    call |= {"size": size, "arguments": arguments, "annotations": train.digest}
     console, jobs = Console(quiet=quiet), {}
     for name, part in (("train", train), ("test", held)):
         if part.left_out:
@@ -77,39 +82,23 @@ def transfer(
     for name, place in places.items():
         asked = call | {"method": f"{task}, {name}"}
         same_settings(place, asked)
-        jobs[name] = JOBS[task](place, asked, device, console, card, chosen, scratch=ROWS[name])
+        jobs[name] = JOBS[task](place, asked, device, console, card, some, scratch=ROWS[name])
         jobs[name].complete()
     result = {
         "task": task,
         "rows": {name: _rounded(job.scores(held)) for name, job in jobs.items()},
-        "images": len(chosen.items),
+        "images": len(some.items),
         "test": len(held.images),
         "classes": train.classes,
         "left_out": {"train": train.left_out, "test": held.left_out},
         "call": call,
     }
     folder = Path(out).expanduser()
-    _write_items(folder / "images.txt", chosen)
+    _write_items(folder / "images.txt", some)
     _draw(folder / "predictions.png", jobs, held)
     checkpoint.write_atomic(folder / "transfer.json", json.dumps(result, indent=2).encode())
     console.print(table.transferred(result))
     return result
-
-
-def _settings(task: str, run: str | Path, more: Mapping[str, Any]) -> Settings:
-    if task not in JOBS:
-        raise UserError(f"no transfer to {task!r}; use {' or '.join(JOBS)}")
-    require_extra()
-    unknown = more.keys() - set(Settings._fields)
-    if unknown:
-        raise UserError(f"transfer has no setting {sorted(unknown)[0]!r}")
-    own = Settings(str(run), **more)
-    if not (own.lr > 0 and own.batch_size > 1 and (own.size is None or own.size >= SMALLEST)):
-        raise UserError(
-            f"a learning rate of {own.lr}, a batch of {own.batch_size}, a size of {own.size}; use "
-            f"--lr above 0, --batch-size from 2 and --size from {SMALLEST}"
-        )
-    return own
 
 
 def _parts(data: str | Path, card: Mapping[str, Any], task: str) -> tuple[Annotated, Annotated]:
@@ -138,21 +127,21 @@ def _choose(train: Annotated, count: int | None, seed: int) -> Chosen:
     return Chosen(train, items)
 
 
-def _size(asked: int | None, chosen: Chosen, device: str) -> int:
+def _size(asked: int | None, some: Chosen, device: str) -> int:
     """The images' median longer side up to what the device can train on."""
     if asked is not None:
         return asked
-    sides = sorted(max(chosen.part.sizes[i]) for i in chosen.items.tolist())
-    return max(SMALLEST, min(sides[len(sides) // 2], LARGEST[device]))
+    sides = sorted(max(some.part.sizes[i]) for i in some.items.tolist())
+    return max(TransferSettings.SMALLEST, min(sides[len(sides) // 2], LARGEST[device]))
 
 
 def _rounded(scores: Mapping[str, float]) -> dict[str, float]:
     return {name: round(value, 2) for name, value in scores.items()}
 
 
-def _write_items(path: Path, chosen: Chosen) -> None:
-    names = chosen.part.images.names
-    lines = [f"{printable(str(names[i]))}\n" for i in chosen.items.tolist()]
+def _write_items(path: Path, some: Chosen) -> None:
+    names = some.part.images.names
+    lines = [f"{printable(str(names[i]))}\n" for i in some.items.tolist()]
     checkpoint.write_atomic(path, "".join(lines).encode())
 
 

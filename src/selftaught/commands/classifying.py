@@ -1,0 +1,109 @@
+"""The training of a classifier on few labels."""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from selftaught import pretrained, seeds
+from selftaught.commands import settings
+from selftaught.commands.labels import choose
+from selftaught.commands.parts import Labelled
+from selftaught.commands.supervised import Supervised, fresh, kept_of, views_of
+from selftaught.commands.trainings import FineTuneSettings, among
+from selftaught.data.images import Images
+from selftaught.methods.classifier import Classifier
+from selftaught.nn.encoders import stages
+from selftaught.optim import layered
+from selftaught.protocols.linear import LogregResult
+from selftaught.recipes.run import Run
+from selftaught.runfolder import RunFolder
+
+STEPS, EPOCHS = 600, 10  # by default the longer of the two
+
+
+class Chosen(NamedTuple):
+    """The labelled images that are trained on, and their classes."""
+
+    items: Tensor  # (N,) among all images of the train part
+    labels: Tensor  # (N,)
+    classes: int  # of the train part
+
+    @classmethod
+    def of(cls, train: Labelled, labels: str, seed: int) -> "Chosen":
+        """As many as ``labels`` says: 1% of each class, 10-per-class, or all."""
+        there = train.chosen.nonzero().squeeze(1)
+        index = there[choose(train.values[there], labels, seed)]
+        return cls(index, train.values[index], int(train.values.max()) + 1)
+
+
+class Classifying(Supervised):
+    """The training of one classifier, from an encoder's weights or from random ones."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        call: dict[str, Any],
+        device: str,
+        console: Console,
+        card: dict[str, Any],
+        chosen: Chosen,
+        *,
+        scratch: bool,
+        last: LogregResult | None = None,
+    ) -> None:
+        self.chosen, self.scratch, self.last = chosen, scratch, last
+        super().__init__(folder, call, device, console, card)
+
+    def _choose(self) -> Images:
+        return self.images.take(self.chosen.items)
+
+    def _build(self) -> Run:
+        own = among(FineTuneSettings, self.call["arguments"])
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seeds.derive(self.call["seed"], "weights"))
+            encoder, kept = self._networks(own.from_head_layer)
+            method = Classifier(
+                encoder,
+                labels=self.chosen.labels,
+                classes=self.chosen.classes,
+                kept=kept,
+                freeze=own.freeze and not self.scratch,
+                freeze_norm=own.freeze_norm and not self.scratch,
+            )
+            if self.last is not None:
+                method.begin_with(self.last.weight, self.last.bias)
+        count = len(self.chosen.items)
+        batch = settings.batch_size_for(None, own.batch_size, count)
+        rates = {"lr": own.lr, "weight_decay": own.weight_decay, "decay": own.layer_decay}
+        run = Run(
+            method=method,
+            views=views_of(self.pixels, encoder, own.smallest_crop),
+            optimizer=torch.optim.AdamW(layered(method, encoder, stages(encoder), **rates)),
+            batch_size=batch,
+            epochs=max(EPOCHS, math.ceil(STEPS / (count // batch))),
+            warmup=own.warmup,
+        )
+        return self._placed(run)
+
+    def _networks(self, layers: int) -> tuple[nn.Module, nn.Sequential | None]:
+        """The encoder, and the layers that are kept of the projection head."""
+        run, seed = self.call["arguments"]["run"], self.call["seed"]
+        if self.scratch or not layers:
+            method = fresh(self.card, self.pixels, seed)
+            if not self.scratch:
+                return pretrained.load(run).encoder, None
+        else:
+            method = pretrained.method_of(run)[0]
+        return method.encoder, kept_of(method, layers, self.card)
+
+    def _announce(self) -> None:
+        self._say(
+            f"{self.call['method']}: {len(self.chosen.items):,} labels of {self.chosen.classes} "
+            "classes"
+        )
+
+    def _origin(self) -> dict[str, Any]:
+        return {"finetuned": self.call, "scratch": self.scratch}

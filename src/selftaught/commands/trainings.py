@@ -1,0 +1,120 @@
+"""The settings of the trainings that begin with an encoder, and what they are if not given.
+
+Nothing here needs PyTorch, so that the command line can read them and answers at once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+from selftaught.errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class FineTuneSettings:
+    """How a classifier is trained.
+
+    Args:
+        from_head_layer: keep so many layers of the projection head below the classifier.
+        layer_decay: factor of the learning rate from each layer to the one before it.
+        freeze: train the linear classifier only.
+        freeze_norm: keep the statistics of the encoder's batch norm as they are.
+        probe: begin with the logistic regression on the frozen features as the last layer.
+        batch_size: images a step.
+        lr: learning rate of the last layer after the warm-up.
+        weight_decay: of weight matrices and kernels.
+        warmup: share of the run in which the learning rate rises.
+        smallest_crop: a view shows at least this share of the image's area.
+    """
+
+    from_head_layer: int = 0
+    layer_decay: float = 1.0
+    freeze: bool = False
+    freeze_norm: bool = True
+    probe: bool = True
+    batch_size: int = 128
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    smallest_crop: float = 0.6
+
+    def __post_init__(self) -> None:
+        if not (0 < self.layer_decay <= 1 and self.lr > 0 and self.batch_size > 0):
+            raise UserError(
+                f"a layer decay of {self.layer_decay}, a learning rate of {self.lr}, a batch of "
+                f"{self.batch_size}; use --layer-decay up to 1, all above 0"
+            )
+
+
+@dataclass(frozen=True)
+class DistilSettings:
+    """How a student is trained.
+
+    Args:
+        temperature: of both distributions; the larger, the more the unlikely classes count.
+        label_weight: share of the labels in the objective; the teacher has the rest.
+        batch_size: images a step.
+        lr: learning rate after the warm-up.
+        weight_decay: of weight matrices and kernels.
+        warmup: share of the run in which the learning rate rises.
+        smallest_crop: a view shows at least this share of the image's area.
+    """
+
+    temperature: float = 1.0
+    label_weight: float = 0.0
+    batch_size: int = 256
+    lr: float = 2e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+    smallest_crop: float = 0.4
+
+
+@dataclass(frozen=True)
+class TransferSettings:
+    """How a detector or a segmenter is trained.
+
+    Args:
+        images: labelled images to train on, chosen at random; without it all.
+        size: pixels of the longer side that is seen; without it its own up to 128 (GPU: 512).
+        batch_size: images a step.
+        lr: learning rate after the warm-up.
+        weight_decay: of weight matrices and kernels.
+        warmup: share of the run in which the learning rate rises.
+    """
+
+    images: int | None = None
+    size: int | None = None
+    batch_size: int = 8
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+
+    SMALLEST = 32  # pixels
+
+    def __post_init__(self) -> None:
+        sized = self.size is None or self.size >= self.SMALLEST
+        if not (self.lr > 0 and self.batch_size > 1 and sized):
+            raise UserError(
+                f"a learning rate of {self.lr}, a batch of {self.batch_size}, a size of "
+                f"{self.size}; use --lr above 0, --batch-size from 2 and --size from "
+                f"{self.SMALLEST}"
+            )
+
+
+def chosen(kind: type[T], given: Mapping[str, Any], what: str) -> T:
+    """Settings of a kind; UserError for one that ``what`` does not have."""
+    unknown = sorted(given.keys() - _names(kind))
+    if unknown:
+        raise UserError(f"{what} has no setting {unknown[0]!r}")
+    return kind(**given)
+
+
+def among(kind: type[T], arguments: Mapping[str, Any]) -> T:
+    """The settings of a kind that are among the arguments of a call."""
+    return kind(**{name: arguments[name] for name in _names(kind) & arguments.keys()})
+
+
+def _names(kind: Any) -> set[str]:
+    return {field.name for field in fields(kind)}
