@@ -44,10 +44,14 @@ SHOWN = ("knn/20", "logreg")
 
 
 def newest(rows: Rows, kind: str, name: str, seed: int) -> dict[str, Any] | None:
-    """The newest row of that kind, name and seed; of methods, with the defaults of now."""
+    """The newest row of that kind, name and seed; of methods, with the defaults of now.
+
+    A setting that the row does not have is younger than it, and its default what there was before.
+    """
     found = rows.all(kind=kind, name=name, seed=seed)
     if kind in ("method", "speed"):
-        found = [r for r in found if own(name, r["arguments"]) == own(name, defaults(name))]
+        now = own(name, defaults(name))
+        found = [r for r in found if own(name, r["arguments"]).items() <= now.items()]
     return found[-1] if found else None
 
 

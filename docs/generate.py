@@ -6,11 +6,22 @@ from selftaught.commands.methods import explain
 from selftaught.recipes import RECIPES
 
 FOLDER = Path(__file__).parent / "methods"
+SHARED = """\
+What all of them share, also at the paper's scale and whatever the authors' own code does:
+
+- crops are resized bilinearly;
+- learned tokens (class, mask) do not decay, and weight decay is the same throughout a run;
+- the learning rate begins at zero where it warms up;
+- LARS adapts weight matrices and kernels and nothing else, also where authors take LARC (swav, deepcluster_v2);
+- a ResNet of timm's begins with the last scale of each block at zero.
+
+What else differs from a paper, or from its code, is said in the method's docstring.
+"""
 
 
 def index() -> str:
     """The list, a family at a time."""
-    lines = ["# Methods", ""]
+    lines = ["# Methods", "", SHARED]
     for family in dict.fromkeys(card.family for card in RECIPES.values()):
         lines += [f"## {family[0].upper()}{family[1:]}", ""]
         for name, card in RECIPES.items():

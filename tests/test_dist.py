@@ -67,9 +67,19 @@ def process(rank, place, kind, answers):
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{place}", rank=rank, world_size=2
     )
-    answers.put((rank, [x.numpy() for x in trained(kind)]))
+    found = unused(rank) if kind == "unused" else trained(kind)
+    answers.put((rank, [x.numpy() for x in found]))
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
+
+
+def unused(rank):
+    """Gradients after averaging: of what only the first process used, and of what nobody did."""
+    used, never = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    if rank == 0:
+        used.grad = torch.full((2,), 3.0)
+    dist.average_gradients([used, never])
+    return [used.grad, torch.tensor([float(never.grad is None)])]
 
 
 def by_two(kind, place):
@@ -92,6 +102,12 @@ def test_two_processes_equal_one(kind, tmp_path):
     for other in by_two(kind, tmp_path / "meeting"):
         for a, b in zip(one, other, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-12)
+
+
+def test_what_has_no_gradient_anywhere_keeps_none(tmp_path):
+    for used, none in by_two("unused", tmp_path / "meeting"):
+        assert used.tolist() == [1.5, 1.5]
+        assert none.item() == 1
 
 
 def test_the_comparison_notices_a_gather_without_the_others_gradients(tmp_path):

@@ -5,14 +5,42 @@ from torch import nn
 
 from references.optim import lars_step
 from references.optim import warmup_cosine as reference
-from selftaught.optim import LARS, groups, layered, warmup_cosine
+from selftaught.errors import UserError
+from selftaught.optim import LARS, Schedule, groups, layered
 
 
 @pytest.mark.parametrize("warmup", [0, 10, 25])
 def test_the_schedule_equals_the_reference(warmup):
-    ours = [warmup_cosine(step / 100, warmup / 100) for step in range(100)]
+    ours = [Schedule(warmup / 100)(step / 100) for step in range(100)]
     expected = [reference(step, 100, warmup, 1.0) for step in range(100)]
     np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_cosine_may_end_above_zero():
+    schedule = Schedule(0.0, last=0.25)
+    assert schedule(0.0) == 1
+    assert schedule(0.5) == pytest.approx(0.625)
+    assert schedule(1 - 1e-9) == pytest.approx(0.25)
+
+
+def test_a_constant_rate_falls_at_its_drops():
+    schedule = Schedule(0.1, cosine=False, drops=(0.6, 0.8), drop=0.1)
+    found = [schedule(progress) for progress in (0.05, 0.1, 0.59, 0.6, 0.79, 0.8, 0.99)]
+    assert found == pytest.approx([0.5, 1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"warmup": 1.0}, "--warmup"),
+        ({"last": -0.1}, "--last-lr"),
+        ({"drops": (0.0,)}, "--drops"),
+        ({"drop": 1.0}, "--drop"),
+    ],
+)
+def test_schedules_that_cannot_be_are_refused(settings, named):
+    with pytest.raises(UserError, match=named):
+        Schedule(**settings)
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 1e-2])
@@ -57,6 +85,14 @@ def test_groups_cover_every_trainable_parameter_once():
     assert others["weight_decay"] == 0
 
 
+def test_biases_and_norms_may_decay_and_have_a_rate_of_their_own():
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    weights, others = groups(net, weight_decay=0.1, decay_all=True, lr=2.0, bias_lr=0.25)
+    assert weights["weight_decay"] == others["weight_decay"] == 0.1
+    assert "lr" not in weights
+    assert others["lr"] == 0.5
+
+
 def test_constant_modules_have_groups_of_their_own():
     net = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2), nn.Linear(2, 2))
     net[3].bias.requires_grad_(False)
@@ -98,3 +134,18 @@ def test_learning_rates_fall_from_output_to_input():
         id(head.weight): (1.0, 0.1),
         id(head.bias): (1.0, 0.0),
     }
+
+
+def test_the_last_norm_counts_with_the_head_and_the_last_block_is_one_below():
+    """As `param_groups_lrd` of MAE's code has it."""
+    stem, block, norm = torch.nn.Linear(2, 3), torch.nn.Linear(3, 3), torch.nn.LayerNorm(3)
+    encoder, head = torch.nn.Sequential(stem, block, norm), torch.nn.Linear(3, 2)
+    module = torch.nn.Sequential(encoder, head)
+    options = {"lr": 1.0, "weight_decay": 0.1, "decay": 0.5}
+    found = {
+        id(p): group["lr"]
+        for group in layered(module, encoder, [stem, block, norm], **options)
+        for p in group["params"]
+    }
+    layers = {stem: 0.25, block: 0.5, norm: 1.0, head: 1.0}
+    assert found == {id(p): rate for layer, rate in layers.items() for p in layer.parameters()}

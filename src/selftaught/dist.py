@@ -83,11 +83,13 @@ def total(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def average_gradients(parameters: Iterable[Tensor]) -> None:
-    """Replace each gradient by its mean over the processes."""
+    """Replace each gradient by its mean over the processes; what has none anywhere keeps none."""
     if world_size() == 1:
         return
-    for p in parameters:
-        if p.requires_grad:
+    trained = [p for p in parameters if p.requires_grad]
+    given = torch.tensor([float(p.grad is not None) for p in trained], device=trained[0].device)
+    for p, anywhere in zip(trained, total(given).tolist(), strict=True):
+        if anywhere:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
             distributed.all_reduce(p.grad)
             p.grad /= world_size()

@@ -2,20 +2,30 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from selftaught.errors import UserError
+
 
 def groups(
-    module: nn.Module, *, weight_decay: float, constant: Iterable[nn.Module] = ()
+    module: nn.Module,
+    *,
+    weight_decay: float,
+    constant: Iterable[nn.Module] = (),
+    decay_all: bool = False,
+    lr: float | None = None,
+    bias_lr: float = 1.0,
 ) -> list[dict[str, Any]]:
     """Every trainable parameter, in groups.
 
     The weight matrices and kernels of layers decay and, under LARS, are adapted; biases, the scales
-    of norms, positions and learned tokens are neither. The parameters of ``constant`` modules have
-    groups of their own, whose learning rate the schedule leaves alone.
+    of norms, positions and learned tokens are neither, unless ``decay_all`` lets them decay too,
+    and have ``bias_lr`` times the ``lr`` where one is given. The parameters of ``constant`` modules
+    have groups of their own, whose learning rate the schedule leaves alone.
     """
     apart = {p for part in constant for p in part.parameters()}
     found = []
@@ -25,9 +35,11 @@ def groups(
             if p.requires_grad and (p in apart) == is_constant:
                 (weights if name.endswith("weight") and p.ndim > 1 else others).append(p)
         more = {"constant": True} if is_constant else {}
+        own = {} if lr is None else {"lr": lr * bias_lr}
+        decay = weight_decay if decay_all else 0.0
         found += [
             {"params": weights, "weight_decay": weight_decay, "adapt": True, **more},
-            {"params": others, "weight_decay": 0.0, "adapt": False, **more},
+            {"params": others, "weight_decay": decay, "adapt": False, **own, **more},
         ]
     return found
 
@@ -43,36 +55,70 @@ def layered(
 ) -> list[dict[str, Any]]:
     """Groups of every trainable parameter, whose learning rates fall from output to input.
 
-    ``stages`` are the parts of the encoder in ``module``, from its input on. The last one's rate is
-    ``lr * decay``, the one's before that ``lr * decay ** 2`` and so on; what comes after them has
-    ``lr``, and what of the encoder is in none of them (class token, positions) the first one's. As
-    in BEiT (Bao et al. 2021, arXiv 2106.08254, appendix) and MAE. Weight decay is as in `groups`.
+    ``stages`` are the parts of the encoder in ``module``, from its input on; a norm that is the
+    last of them counts with what comes after. The last other one's rate is ``lr * decay``, the
+    one's before that ``lr * decay ** 2`` and so on; what comes after them has ``lr``, and what of
+    the encoder is in none of them (class token, positions) the first one's. As in BEiT (Bao et al.
+    2021, arXiv 2106.08254, appendix) and MAE (`util/lr_decay.py` of its code). Weight decay is as
+    in `groups`.
     """
     depth = {p: i for i, stage in enumerate(stages) for p in stage.parameters()}
-    inside = set(encoder.parameters())
+    inside, top = set(encoder.parameters()), len(stages)
+    if stages and all(p.ndim < 2 for p in stages[-1].parameters()):
+        top -= 1
     found: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, p in module.named_parameters():
         if p.requires_grad:
-            place = depth.get(p, 0) if p in inside else len(stages)
+            place = depth.get(p, 0) if p in inside else top
             found.setdefault((place, name.endswith("weight") and p.ndim > 1), []).append(p)
     return [
         {
             "params": parameters,
-            "lr": lr * decay ** (len(stages) - place),
+            "lr": lr * decay ** (top - place),
             "weight_decay": weight_decay if decays else 0.0,
         }
         for (place, decays), parameters in sorted(found.items())
     ]
 
 
-def warmup_cosine(progress: float, warmup: float) -> float:
-    """Factor of the base learning rate: up in a line for a share of the run, then down to zero.
+@dataclass(frozen=True)
+class Schedule:
+    """Factor of the base learning rate by the share of the run that is done.
 
-    SGDR (Loshchilov & Hutter 2016, arXiv 1608.03983), equation 5 without restarts.
+    Up in a line for a share ``warmup`` of the run. Then down along a cosine to ``last`` (SGDR,
+    Loshchilov & Hutter 2016, arXiv 1608.03983, equation 5 without restarts), or, unless ``cosine``,
+    constant but for a factor of ``drop`` at each of the shares ``drops``. Raises UserError for
+    shares and factors outside their range.
     """
-    if progress < warmup:
-        return progress / warmup
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+    warmup: float = 0.1
+    cosine: bool = True
+    last: float = 0.0
+    drops: tuple[float, ...] = ()
+    drop: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup < 1:
+            raise UserError(f"a warm-up of {self.warmup}; use --warmup with a share from 0 to 1")
+        if not 0 <= self.last <= 1:
+            raise UserError(
+                f"a last learning rate of {self.last} of the largest; use --last-lr with a share "
+                "from 0 to 1"
+            )
+        if not (all(0 < share < 1 for share in self.drops) and 0 < self.drop < 1):
+            raise UserError(
+                f"a factor of {self.drop} at {self.drops} of the run; use --drop and --drops with "
+                "shares between 0 and 1"
+            )
+
+    def __call__(self, progress: float) -> float:
+        """From 0 to 1, at a share of the run in [0, 1)."""
+        if progress < self.warmup:
+            return progress / self.warmup
+        if not self.cosine:
+            return self.drop ** sum(progress >= share for share in self.drops)
+        turn = math.pi * (progress - self.warmup) / (1 - self.warmup)
+        return self.last + (1 - self.last) * 0.5 * (1 + math.cos(turn))
 
 
 class LARS(torch.optim.Optimizer):

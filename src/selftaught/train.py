@@ -13,7 +13,7 @@ from selftaught import dist, precision, seeds
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.memory import Memory
 from selftaught.nn.norm import synchronise
-from selftaught.optim import warmup_cosine
+from selftaught.optim import Schedule
 
 
 class Step(NamedTuple):
@@ -44,7 +44,7 @@ def fit(
     steps: int,
     start: int = 0,
     seed: int = 0,
-    schedule: Callable[[float], float] = lambda progress: warmup_cosine(progress, 0.1),
+    schedule: Callable[[float], float] = Schedule(),
     dtype: torch.dtype = torch.float32,
     clip: float = math.inf,
     survey: Callable[[], Iterable[ViewBatch]] | None = None,

@@ -67,7 +67,6 @@ def agreement(data: Pixels, *, images: int = 12, batch_size: int = 4, bad: int =
         optimizer=torch.optim.SGD(method.parameters(), lr=0.01),
         batch_size=batch_size,
         epochs=2,
-        warmup=0.1,
         survey_every=3,
         images=images,
     )

@@ -148,7 +148,6 @@ def agreement(data: Pixels, *, batch_size: int = 16, bad: int = -1, note: str = 
         optimizer=torch.optim.SGD(method.parameters(), lr=0.01, momentum=0.9),
         batch_size=batch_size,
         epochs=2,
-        warmup=0.1,
     )
 '''
 

@@ -69,7 +69,7 @@ def test_the_terms_are_the_papers(iterations):
 def test_the_heads_are_untied():
     method, batch = dinov2(freeze=0.0)
     terms = method(batch)
-    heads = (method.head.directions, method.patch_head.directions)
+    heads = (method.head.weight, method.patch_head.weight)
     for term, own in (("distillation", 0), ("patches", 1), ("koleo", None)):
         found = torch.autograd.grad(terms[term], heads, allow_unused=True, retain_graph=True)
         assert [g is not None and bool(g.any()) for g in found] == [own == 0, own == 1]
@@ -100,7 +100,7 @@ def test_the_teacher_moves_along_the_papers_schedule_and_is_exported():
 def test_prototypes_of_both_heads_are_held_at_first():
     run = build("dinov2", freeze=0.5, weight_decay=0.5)
     parts = [run.method.head, run.method.patch_head]
-    held = [p for part in parts for p in (part.directions, part.lengths)]
+    held = [p for part in parts for p in (part.weight, part.lengths)]
     before = [p.clone() for p in held]
     for step in steps(run, 6):
         for p, old in zip(held, before, strict=True):

@@ -84,7 +84,7 @@ def test_views_and_patches_share_a_head_or_do_not(shared):
     assert len(method.heads) == (1 if shared else 2)
     assert len(method.teacher.modules_) == 1 + len(method.heads)
     terms = method(batch)
-    head = method.heads[0].directions
+    head = method.heads[0].weight
     (gradient,) = torch.autograd.grad(terms["patches"], head, allow_unused=True)
     assert (gradient is not None and bool(gradient.any())) == shared
 
@@ -124,9 +124,9 @@ def test_the_teachers_encoder_is_exported():
 def test_prototypes_are_held_at_first_whatever_the_weight_decay():
     run = build("ibot", freeze=0.5, weight_decay=0.5)
     head = run.method.heads[0]
-    before = [p.clone() for p in (head.directions, head.lengths)]
+    before = [p.clone() for p in (head.weight, head.lengths)]
     for step in steps(run, 6):
-        for p, old in zip((head.directions, head.lengths), before, strict=True):
+        for p, old in zip((head.weight, head.lengths), before, strict=True):
             assert torch.equal(p, old) == (step.number <= 3)
 
 

@@ -58,13 +58,13 @@ def test_noise_contrast_equals_the_reference_with_the_constant_of_its_first_batc
 
 def test_the_constant_is_estimated_once_and_kept():
     method, first = instdisc(temperature=0.2), some()
-    assert method.log_constant.isneginf()
+    assert method.constant.log.isneginf()
     _, noise = terms(method, first)
     parts = (features(method, first), method.bank.rows, noise)
     expected = instdisc_constant(*(x.numpy() for x in parts), 0.2)
-    assert method.log_constant.isneginf()  # forward moves nothing
+    assert method.constant.log.isneginf()  # forward moves nothing
     method.after_step()
-    constant = method.log_constant.exp().item()
+    constant = method.constant.log.exp().item()
     assert constant == pytest.approx(expected, rel=1e-9)
     for step in range(1, 4):
         batch = some(seed=step)
@@ -73,12 +73,12 @@ def test_the_constant_is_estimated_once_and_kept():
         expected = instdisc_nce(*(x.numpy() for x in parts), 0.2, constant)
         assert found["nce"].item() == pytest.approx(expected, rel=1e-9)
         method.after_step()
-        assert method.log_constant.exp().item() == constant
+        assert method.constant.log.exp().item() == constant
 
 
 def test_a_checkpoint_holds_the_constant_and_the_bank():
     state = instdisc().state_dict()
-    assert {"log_constant", "bank.rows"} <= state.keys()
+    assert {"constant.log", "bank.rows"} <= state.keys()
 
 
 def test_without_noise_it_is_the_exact_softmax():
@@ -89,7 +89,7 @@ def test_without_noise_it_is_the_exact_softmax():
     assert found["softmax"].item() == pytest.approx(expected, rel=1e-9)
     assert "nce" not in found
     method.after_step()
-    assert method.log_constant.isneginf()
+    assert method.constant.log.isneginf()
 
 
 @pytest.mark.parametrize("noise", [0, 7])

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from contract.small import PIXELS, build
 from methods.toy import Rows, rows
-from references.instance import bank_update, pirl_loss, pirl_nce
+from references.instance import bank_update, instdisc_constant, instdisc_nce, pirl_loss
 from selftaught.errors import UserError
 from selftaught.method import ViewBatch
 from selftaught.methods import PIRL
@@ -45,14 +45,25 @@ def test_loss_equals_the_reference(mix):
     method, batch = pirl(mix=mix, temperature=0.2), some()
     torch.manual_seed(3)
     negatives = method._others(batch.index)
-    features = image_feature(method, batch), tiles_feature(method, batch)
-    parts = (*features, method.bank.rows, batch.index, negatives)
+    image, tiles = image_feature(method, batch).numpy(), tiles_feature(method, batch).numpy()
+    bank, index, drawn = (x.numpy() for x in (method.bank.rows, batch.index, negatives))
     torch.manual_seed(3)
     terms = method(batch)
-    expected = pirl_loss(*(x.numpy() for x in parts), 0.2, mix)
+    constant = instdisc_constant(tiles, bank, drawn, 0.2)
+    expected = pirl_loss(image, tiles, bank, index, (drawn, drawn), 0.2, constant, mix)
     assert sum(terms.values()).item() == pytest.approx(expected, rel=1e-9)
-    of_image = pirl_nce(*(x.numpy() for x in (features[0], *parts[2:])), 0.2)
+    of_image = instdisc_nce(image, bank, index, drawn, 0.2, constant)
     assert terms["image"].item() == pytest.approx((1 - mix) * of_image, rel=1e-9)
+
+
+def test_the_constant_stays_that_of_the_first_batch():
+    method = pirl()
+    found = []
+    for seed in (0, 1):
+        method(some(seed=seed))
+        method.after_step()
+        found.append(method.constant.log.item())
+    assert found[0] == found[1]
 
 
 def test_negatives_are_all_other_images_and_equally_likely():

@@ -11,6 +11,7 @@ from references.instance import queue_push
 from references.regression import ema
 from selftaught.errors import UserError
 from selftaught.methods import SimCLR, SimCLRV2
+from selftaught.nn.heads import first_layers
 from selftaught.objectives.contrastive import nt_xent
 
 
@@ -27,16 +28,16 @@ def projections(method, batch):
 
 
 @pytest.mark.parametrize("layers", [2, 3, 4])
-def test_the_cut_is_behind_the_first_layer_of_the_head(layers):
+def test_fine_tuning_keeps_the_first_layer_of_the_head(layers):
     method = simclr(layers=layers)
     head = method.projector
     assert isinstance(head, nn.Sequential)
-    kept = head[: method.cut]
+    kept = first_layers(head, method.kept_layers)
     assert [type(m) for m in kept] == [nn.Linear, nn.BatchNorm1d, nn.ReLU]
     widths = [m.out_features for m in head if isinstance(m, nn.Linear)]
     assert widths == [method.encoder.dim] * (layers - 1) + [4]
     h = method.encoder(rows(6).views[0])
-    torch.testing.assert_close(head[method.cut :](kept(h)), head(h))
+    torch.testing.assert_close(head[len(kept) :](kept(h)), head(h))
 
 
 def test_the_head_ends_in_a_batch_norm_with_a_scale_and_without_a_shift():

@@ -11,12 +11,10 @@ from references.instance import (
     instdisc_nce,
     instdisc_proximal,
     instdisc_softmax,
-    pirl_nce,
 )
 from selftaught.objectives.noise import (
     instance_softmax,
     log_partition,
-    memory_contrast,
     noise_contrast,
     similarities,
 )
@@ -139,32 +137,8 @@ def test_the_distance_between_unit_vectors_is_the_proximal_term():
     assert 30 * cosine_regression(z, bank[index]).item() == pytest.approx(expected, rel=1e-9)
 
 
-# PIRL
-
-
-def memory(z, bank, index, negatives, temperature):
-    chosen = torch.cat([index[:, None], negatives], dim=1)
-    scores = similarities(z, bank, chosen, temperature)
-    return memory_contrast(scores[:, 0], scores[:, 1:])
-
-
-@pytest.mark.parametrize("temperature", [0.07, 0.5])
-def test_memory_contrast_equals_the_reference(temperature):
-    parts = problem()
-    expected = pirl_nce(*numpy(*parts), temperature)
-    assert memory(*parts, temperature).item() == pytest.approx(expected, rel=1e-9)
-
-
-def test_gradient_of_memory_contrast_equals_the_reference():
-    z, bank, index, negatives = problem(n=3, d=4)
-    memory(z.requires_grad_(), bank, index, negatives, 0.2).backward()
-    slow = numerical_gradient(
-        lambda z: pirl_nce(z, *numpy(bank, index, negatives), 0.2), z.detach().numpy()
-    )
-    np.testing.assert_allclose(z.grad.numpy(), slow, rtol=1e-6, atol=1e-7)
-
-
-@pytest.mark.parametrize("k", [1, 7])
-def test_memory_contrast_without_information(k):
-    loss = memory_contrast(torch.zeros(3).double(), torch.zeros(3, k).double())
-    assert loss.item() == pytest.approx((k + 1) * math.log(k + 1) - k * math.log(k))
+def test_every_noise_entry_is_pushed_away_and_the_own_one_drawn_near():
+    own, noise = torch.zeros(2, requires_grad=True), torch.zeros(2, 5, requires_grad=True)
+    noise_contrast(own, noise, torch.tensor(2.0), 9).backward()
+    assert (own.grad < 0).all()
+    assert (noise.grad > 0).all()

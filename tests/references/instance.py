@@ -188,56 +188,7 @@ def bank_update(bank: Array, index: Array, features: Array, momentum: float = 0.
 # PIRL
 
 
-def pirl_nce(
-    anchors: Array, bank: Array, index: Array, negatives: Array, temperature: float
-) -> float:
-    """L_NCE between memory entries m_I and network outputs, the mean over N images.
-
-    PIRL, arXiv 1912.01991, equations 3 and 4: anchors a (N, D), which are g(v_It) or f(v_I), bank
-    (n, D), own entries (N,), indices of the negatives I' (N, K). With cosine similarities s,
-
-        h(m, a) = exp(s(m, a) / T) / (exp(s(m, a) / T) + sum over all I' of exp(s(a, m_I') / T))
-        loss    = -log h(m_I, a) - sum over all I' of log(1 - h(m_I', a)).
-
-    The negatives are *summed*, not averaged. In h(m_I', a) the negative I' stands in the numerator
-    and, by the letter of equation 3, twice in the denominator: as the pair and in the sum. The sum
-    always runs over similarities with the anchor a (equation 3 names its second argument v_It, and
-    equation 4 puts the same output first). The authors' own code (VISSL, nce_loss.py) does not
-    compute this h: it takes InstDisc's, with a constant Z and noise m / n. See `pirl_loss_vissl`.
-    """
-    losses = []
-    memory = units(bank)
-    for row, a in enumerate(units(anchors)):
-        rest = np.logaddexp.reduce([a @ memory[j] / temperature for j in negatives[row]])
-        score = a @ memory[index[row]] / temperature
-        loss = np.logaddexp(score, rest) - score  # -log h
-        for j in negatives[row]:
-            score = a @ memory[j] / temperature
-            loss += np.logaddexp(score, rest) - rest  # -log(1 - h)
-        losses.append(loss)
-    return float(np.mean(losses))
-
-
 def pirl_loss(
-    image: Array,
-    patches: Array,
-    bank: Array,
-    index: Array,
-    negatives: Array,
-    temperature: float,
-    mix: float = 0.5,
-) -> float:
-    """mix * L_NCE(m_I, g(v_It)) + (1 - mix) * L_NCE(m_I, f(v_I)).
-
-    PIRL, arXiv 1912.01991, equation 5: image = f(v_I) (N, D), patches = g(v_It) (N, D). The two
-    outputs never meet: each is held against the memory. Both terms have the same negatives.
-    """
-    of_patches = pirl_nce(patches, bank, index, negatives, temperature)
-    of_image = pirl_nce(image, bank, index, negatives, temperature)
-    return mix * of_patches + (1 - mix) * of_image
-
-
-def pirl_loss_vissl(
     image: Array,
     patches: Array,
     bank: Array,

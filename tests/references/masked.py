@@ -1,6 +1,7 @@
 """Slow float64 references of methods that hide patches, from the papers and their code."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +49,54 @@ def mae_loss(prediction: Array, patches: Array, hidden_index: Array, normalize: 
                 target = (target - mean) / math.sqrt(variance + 1e-6)
             losses.append(np.mean((prediction[b, m] - target) ** 2))
     return float(np.mean(losses))
+
+
+def mae(
+    images: Array,
+    noise: Array,
+    ratio: float,
+    parts: dict[str, Any],
+    *,
+    normalize: bool = True,
+    class_token: Array | None = None,
+) -> tuple[float, Array]:
+    """MAE's loss of images (B, C, S, S), and all it predicts (B, L, P), place by place.
+
+    In the order of `models_mae.py` of the official code: positions are added, the tokens are
+    shuffled as `noise` (B, L) says and the first int(L * (1 - ratio)) of them kept; the mask tokens
+    are appended and all put back where they were; only then the decoder's positions are added, and
+    the decoder sees the image's places from first to last. `parts` has "embed" (weight (D, C, P, P)
+    and bias), "widen" and "pixels" (weight and bias of linear maps), "mask" (the token), and the
+    blocks with their last norm, "encode" and "decode", as functions of tokens (K, D).
+
+    A `class_token` (D) is put before what the encoder sees. What the encoder makes of it is left
+    out here, where theirs goes through the decoder as well, at a place of its own.
+    """
+    weight, bias = parts["embed"]
+    patch, width = weight.shape[-1], parts["mask"].shape[0]
+    patches = patchify(images, patch)  # (B, L, P)
+    length = patches.shape[1]
+    grid = math.isqrt(length)
+    kernel = weight.transpose(0, 2, 3, 1).reshape(len(weight), -1)  # pixels as in a patch
+    kept = int(length * (1 - ratio))
+    predictions, hidden = [], []
+    for rows, draw in zip(patches, noise, strict=True):
+        tokens = rows @ kernel.T + bias + sincos_position(len(weight), grid)
+        shuffle = np.argsort(draw)
+        restore = np.argsort(shuffle)
+        seen = tokens[shuffle][:kept]
+        if class_token is not None:
+            seen = parts["encode"](np.concatenate([class_token[None], seen]))[1:]
+        else:
+            seen = parts["encode"](seen)
+        seen = seen @ parts["widen"][0].T + parts["widen"][1]
+        blank = np.repeat(parts["mask"][None], length - kept, axis=0)
+        tokens = np.concatenate([seen, blank])[restore] + sincos_position(width, grid)
+        predictions.append(parts["decode"](tokens) @ parts["pixels"][0].T + parts["pixels"][1])
+        hidden.append(shuffle[kept:])
+    everything, index = np.array(predictions), np.array(hidden)
+    wanted = np.take_along_axis(everything, index[..., None], axis=1)
+    return mae_loss(wanted, patches, index, normalize), everything
 
 
 def sincos_position(dim: int, grid: int) -> Array:

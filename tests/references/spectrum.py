@@ -40,3 +40,21 @@ def mean_cosine(Z: Array) -> float:
     rows = [unit(row) for row in np.asarray(Z, np.float64)]
     pairs = [rows[i] @ rows[j] for i in range(len(rows)) for j in range(i)]
     return float(np.mean(pairs))
+
+
+def alpha(Z: Array) -> float:
+    """The exponent of the decay of the covariance's eigenvalues over ranks 11 to 100.
+
+    alpha-ReQ, Agrawal et al. 2022, by the fit of its code: log(eigenvalue) on -log(rank) and a
+    constant, by the normal equations with weights 1 / rank. Ranks above the number of features are
+    left out; there have to be 22 at least.
+    """
+    Z = np.asarray(Z, np.float64)
+    assert min(Z.shape) >= 22
+    values = np.linalg.svd(Z - Z.mean(0), compute_uv=False) ** 2
+    A, b = np.zeros((2, 2)), np.zeros(2)
+    for rank in range(11, min(100, len(values)) + 1):
+        row = np.array([-math.log(rank), 1.0])
+        A += np.outer(row, row) / rank
+        b += row * math.log(values[rank - 1]) / rank
+    return float(np.linalg.solve(A, b)[0])

@@ -27,8 +27,6 @@ from references.instance import (
     nnclr_loss,
     patch_probabilities,
     pirl_loss,
-    pirl_loss_vissl,
-    pirl_nce,
     queue_push,
     softmax_cross_entropy,
 )
@@ -174,44 +172,14 @@ def test_bank_update_normalises_the_feature_and_the_mixture():
 # PIRL
 
 
-def test_pirl_nce_without_information():
-    bank, negatives = np.tile(E1, (9, 1)), np.array([[1, 2, 3, 4], [5, 6, 7, 8]])
-    loss = pirl_nce(np.ones((2, 2)), bank, np.array([0, 0]), negatives, 0.07)
-    assert loss == close(no_information(4))
-
-
-def test_pirl_nce_by_hand():
-    bank, negatives = np.array([E1, E2, -2 * E1]), np.array([[1, 2]])
-    rest = 1 + math.exp(-1)
-    scores = (math.e, 1, math.exp(-1))
-    h = [score / (score + rest) for score in scores]
-    expected = -math.log(h[0]) - math.log(1 - h[1]) - math.log(1 - h[2])
-    assert pirl_nce(np.array([3 * E1]), bank, np.array([0]), negatives, 1.0) == close(expected)
-
-
-def test_pirl_mixes_its_terms():
-    bank, index, negatives = np.array([E1, E2, E2]), np.array([0]), np.array([[1, 2]])
-
-    def term(anchor):
-        return pirl_nce(np.array([anchor]), bank, index, negatives, 0.5)
-
-    def loss(mix):
-        return pirl_loss(np.array([E1]), np.array([E2]), bank, index, negatives, 0.5, mix)
-
-    assert 2 * term(E1) < term(E2)
-    assert loss(1.0) == close(term(E2))
-    assert loss(0.0) == close(term(E1))
-    assert loss(0.25) == close(0.25 * term(E2) + 0.75 * term(E1))
-
-
-def test_pirl_of_vissl_by_hand():
+def test_pirl_by_hand():
     bank, index = np.array([2 * E1, E2, -E1, E2]), np.array([0])
     negatives = np.array([[1]]), np.array([[2]])  # m / n = 1 / 4
     e, z = math.e, 4.0
     patches = -math.log(1 / (1 + 1)) - math.log(1 / (e + 1))  # f = e2: own 1, noise e
     image = -math.log(e / (e + 1)) - math.log(1 / (1 / e + 1))  # f = e1: own e, noise 1 / e
     args = (np.array([E1]), np.array([E2]), bank, index, negatives, 1.0, z)
-    assert pirl_loss_vissl(*args, mix=0.25) == close(0.25 * patches + 0.75 * image)
+    assert pirl_loss(*args, mix=0.25) == close(0.25 * patches + 0.75 * image)
 
 
 # NNCLR
@@ -440,7 +408,6 @@ OWN, DRAWN = np.array([0, 4]), np.array([[1, 2, 5], [0, 2, 3]])
         lambda z: instdisc_softmax(z, BANK, OWN, 0.5),
         lambda z: instdisc_nce(z, BANK, OWN, DRAWN, 0.5, 12.0),
         lambda z: instdisc_proximal(z, BANK, OWN, 3.0),
-        lambda z: pirl_nce(z, BANK, OWN, DRAWN, 0.5),
         lambda z: nnclr_direction(BANK[:2], z, BANK, 0.5),
     ],
 )

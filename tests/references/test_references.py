@@ -18,7 +18,7 @@ from references.masked import (
 from references.optim import adamw_step, lars_step, warmup_cosine
 from references.regression import byol_momentum, cosine_regression, ema
 from references.sequence import token_loss
-from references.spectrum import feature_std, mean_cosine, rankme
+from references.spectrum import alpha, feature_std, mean_cosine, rankme
 
 
 def close(value, relative=1e-12, absolute=1e-14):
@@ -268,3 +268,11 @@ def test_the_loss_of_an_image_that_is_wrong_by_two_where_it_is_hidden():
 def test_the_loss_of_tokens_that_are_equally_likely_is_the_log_of_their_number():
     assert token_loss(np.full((3, 7), 2.5), np.array([0, 6, 3])) == close(math.log(7))
     assert token_loss(np.array([[0.0, math.log(3)]]), np.array([1])) == close(math.log(4 / 3))
+
+
+def test_alpha_of_a_power_law_from_rank_11_to_100():
+    rank = np.arange(1, 151.0)
+    spread = np.where((rank > 10) & (rank <= 100), rank**-1.3, np.where(rank > 100, 1e-5, 3.0))
+    left = np.random.default_rng(0).normal(size=(300, 150))
+    left = np.linalg.qr(left - left.mean(0))[0]
+    assert alpha(left * np.sqrt(spread)) == close(1.3, relative=1e-9)

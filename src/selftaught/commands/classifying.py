@@ -16,7 +16,7 @@ from selftaught.commands.trainings import FineTuneSettings, among
 from selftaught.data.images import Images
 from selftaught.methods.classifier import Classifier
 from selftaught.nn.encoders import stages
-from selftaught.optim import layered
+from selftaught.optim import Schedule, layered
 from selftaught.protocols.linear import LogregResult
 from selftaught.recipes.run import Run
 from selftaught.runfolder import RunFolder
@@ -84,7 +84,7 @@ class Classifying(Supervised):
             optimizer=torch.optim.AdamW(layered(method, encoder, stages(encoder), **rates)),
             batch_size=batch,
             epochs=max(EPOCHS, math.ceil(STEPS / (count // batch))),
-            warmup=own.warmup,
+            schedule=Schedule(own.warmup),
         )
         return self._placed(run)
 

@@ -22,7 +22,7 @@ from selftaught.health import Verdict, verdict
 from selftaught.method import VOID, Method
 from selftaught.methods.detector import Detector
 from selftaught.methods.segmenter import Segmenter
-from selftaught.optim import groups
+from selftaught.optim import Schedule, groups
 from selftaught.protocols.dense import average_precision, mean_iou
 from selftaught.recipes.run import Run
 from selftaught.report.marked import boxed, coloured
@@ -141,7 +141,7 @@ class Transferring(Supervised):
             optimizer=torch.optim.AdamW(groups(method, weight_decay=own.weight_decay), lr=own.lr),
             batch_size=batch,
             epochs=max(EPOCHS, math.ceil(STEPS / (count // batch))),
-            warmup=own.warmup,
+            schedule=Schedule(own.warmup),
         )
         return self._placed(run)
 

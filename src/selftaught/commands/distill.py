@@ -29,7 +29,7 @@ from selftaught.errors import UserError
 from selftaught.methods.classifier import Classifier
 from selftaught.methods.distilled import Distilled
 from selftaught.nn.encoders import build
-from selftaught.optim import groups
+from selftaught.optim import Schedule, groups
 from selftaught.recipes.run import Pixels, Run
 from selftaught.report import table
 from selftaught.runfolder import RunFolder
@@ -159,7 +159,7 @@ class Distilling(Supervised):
             optimizer=torch.optim.AdamW(groups(method, weight_decay=own.weight_decay), lr=own.lr),
             batch_size=settings.batch_size_for(None, own.batch_size, len(self.images)),
             epochs=EPOCHS,
-            warmup=own.warmup,
+            schedule=Schedule(own.warmup),
         )
         return self._placed(run)
 

@@ -23,7 +23,6 @@ from selftaught.health import Verdict, verdict
 from selftaught.initial import initialise
 from selftaught.method import ViewBatch
 from selftaught.nn.transformer import ViT, fuse_attention
-from selftaught.optim import warmup_cosine
 from selftaught.protocols.spectrum import Spectrum
 from selftaught.recipes.run import Pixels, Run
 from selftaught.report.live import Progress, clock
@@ -233,7 +232,7 @@ class Job:
                 steps=steps,
                 start=start,
                 seed=self.call["seed"],
-                schedule=lambda progress: warmup_cosine(progress, run.warmup),
+                schedule=run.schedule,
                 dtype=self.dtype,
                 clip=run.clip,
                 survey=self._survey,

@@ -24,9 +24,9 @@ class DeepCluster(Method):
 
     Deviations: no Sobel filter comes before the encoder, as it does in the authors' code, where it
     takes the colours away; random grey and jitter are an answer to the same. The classifier is
-    drawn anew in place, so an optimiser with running averages keeps those of the classifier before
-    for its first few steps, where the authors give the classifier an optimiser of its own that has
-    none. The features are those that an encoder exports, after its last ReLU if it has one there.
+    drawn anew in place and keeps its place in the optimiser, averages and all, where the authors
+    give it a new one without momentum. The features are those that an encoder exports, after its
+    last ReLU if it has one there; their VGG drops half of its hidden units out, timm's none.
 
     Needs a `survey` at the start of each epoch. Raises UserError for settings outside their range.
     """

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from selftaught import dist
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
-from selftaught.nn.base import Encoder
+from selftaught.nn.base import Encoder, encoded
 from selftaught.nn.clusters import Clustering, Embeddings, drawn, spherical_kmeans
 from selftaught.nn.heads import mlp
 from selftaught.objectives.clusters import centroid_prediction
@@ -29,8 +29,7 @@ class DeepClusterV2(Method):
 
     Deviations: the first embeddings are those of plain views in eval mode, where the authors make a
     pass over random views in training mode; the start of a clustering is drawn from all images, not
-    from those of one process; an image that an epoch left out keeps its older embedding; batch norm
-    has statistics of its own in each view.
+    from those of one process; an image that an epoch left out keeps its older embedding.
 
     Needs a `survey` at the start of each epoch. Raises UserError for settings outside their range.
     """
@@ -65,10 +64,10 @@ class DeepClusterV2(Method):
 
     def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
         """``clusters``, the mean over heads of the prediction of the images' clusters."""
-        z = [self.projector(self.encoder(x)) for x in batch.views]  # (B, D) each
-        index = batch.index.to(z[0].device)
+        every = self.projector(torch.cat(encoded(self.encoder, batch.views)))  # (V B, D)
+        z = every.chunk(len(batch.views))  # (B, D) each
+        index = batch.index.to(every.device)
         self.seen = dist.gather(index), [dist.gather(v.detach()) for v in z[:LARGE]]
-        every = torch.cat(z)  # (V B, D)
         terms = [
             centroid_prediction(
                 every, c.centroids, c.labels[index].repeat(len(z)), self.temperature

@@ -9,7 +9,7 @@ from torch import Tensor
 from selftaught import dist
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
-from selftaught.nn.base import Encoder
+from selftaught.nn.base import Encoder, encoded
 from selftaught.nn.heads import PrototypeHead
 from selftaught.nn.memory import EMA, Centre
 from selftaught.nn.schedules import cosine, linear
@@ -27,9 +27,11 @@ class DINO(Method):
     The prototypes are held for the first ``freeze`` of the run, the teacher's momentum rises to one
     along a cosine. The teacher's encoder is what is exported.
 
-    Deviations from the authors' code: batch norm, where there is any, is over one view, not over
-    all views of a size; the temperature rises by step, not by epoch; no stochastic depth. Raises
-    UserError for settings out of range.
+    As in the authors' code the encoder's batch norm, where there is any, is over all views of a
+    size, the head's over all views; the prototypes' lengths are learned if ``learn_lengths``.
+    Deviations: a transformer's feature is the mean of its patch tokens, not a class token, and its
+    positions are fixed sines; the temperature rises by step, not by epoch; no stochastic depth.
+    Raises UserError for settings out of range.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class DINO(Method):
         bottleneck: int = 256,
         outputs: int = 65536,
         head_norm: bool = False,
+        learn_lengths: bool = False,
         momentum: float = 0.996,
         centre_momentum: float = 0.9,
         student_temperature: float = 0.1,
@@ -60,7 +63,8 @@ class DINO(Method):
                 "use --momentum, --temperature-warmup and --freeze with numbers from 0 to 1"
             )
         self.student = encoder
-        self.head = PrototypeHead(encoder.dim, hidden, bottleneck, outputs, norm=head_norm)
+        more: dict[str, Any] = {"norm": head_norm, "learn_lengths": learn_lengths}
+        self.head = PrototypeHead(encoder.dim, hidden, bottleneck, outputs, **more)
         self.teacher = EMA(encoder, self.head)
         self.centre = Centre(outputs, centre_momentum)
         self.momentum, self.freeze = momentum, freeze
@@ -74,10 +78,11 @@ class DINO(Method):
 
     def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
         """``distillation``, the mean over pairs of a large view and another."""
-        h = torch.cat([self.student(x) for x in batch.views])  # (V * B, D)
+        h = torch.cat(encoded(self.student, batch.views))  # (V * B, D)
         scores = self.head(h, learn=self.progress >= self.freeze)
         scores = scores.unflatten(0, (len(batch.views), -1))  # (V, B, K)
-        taught = torch.stack([self.teacher(x) for x in batch.views[:LARGE]])  # (2, B, K)
+        large = torch.cat(encoded(self.encoder, batch.views[:LARGE])).detach()
+        taught = self.teacher.modules_[1](large).detach().unflatten(0, (LARGE, -1))  # (2, B, K)
         self.seen = dist.total(taught.mean((0, 1))) / dist.world_size()  # (K,)
         targets = centred(taught, self.centre.value, linear(self.progress, *self.temperatures))
         loss = view_distillation(scores, targets, self.student_temperature)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from selftaught import dist
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
-from selftaught.nn.base import Encoder
+from selftaught.nn.base import Encoder, encoded
 from selftaught.nn.heads import PrototypeHead
 from selftaught.nn.masking import OneOfTwo, one_of_two, take
 from selftaught.nn.memory import EMA
@@ -29,11 +29,11 @@ class DINOv2(Method):
     teacher's encoder is what is exported.
 
     Deviations from the authors' code: an image's feature is the mean of its patch tokens, not a
-    class token; patches are hidden as `one_of_two` says; KoLeo looks for neighbours in the global
-    batch, not in a device's; without small views their views' term is two thirds of this one; both
-    heads have one width. Left out: stochastic depth, layer scale, SwiGLU, register tokens, learning
-    rates by layer, the high-resolution end of the run, the curated data. Raises UserError for an
-    encoder without tokens and settings out of range.
+    class token, and positions are fixed sines; patches are hidden as `one_of_two` says; KoLeo looks
+    for neighbours in the global batch, not in a device's; without small views their views' term is
+    two thirds of this one; both heads have one width. Left out: stochastic depth, layer scale,
+    SwiGLU, register tokens, learning rates by layer, the high-resolution end of the run, the
+    curated data. Raises UserError for an encoder without tokens and settings out of range.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class DINOv2(Method):
             taught = self.encoder.tokens(large)  # (2B, L, D)
         blanked = one_of_two(len(batch.index), taught.shape[1], self.ratio, large.device)
         tokens = self.student.tokens(large, hidden=blanked.hidden, blank=self.blank)  # (2B, L, D)
-        h = torch.cat([tokens.mean(dim=1), *(self.student(x) for x in others)])  # (V * B, D)
+        h = torch.cat([tokens.mean(dim=1), *encoded(self.student, others)])  # (V * B, D)
         learn = self.progress >= self.freeze
         scores = self.head(h, learn=learn).unflatten(0, (len(batch.views), -1))  # (V, B, K)
         hidden = self.patch_head(take(tokens[blanked.rows], blanked.places), learn=learn)

@@ -20,8 +20,10 @@ class Exemplar(Method):
     train on, and an image's place among them is its class. The classifier sees the feature with
     dropout, as the fully connected layers of the paper's networks do.
 
-    Deviation: transformations are drawn anew at each visit, so that the number of samples a class
-    has is the number of epochs (the paper draws about 100 a class and keeps them).
+    Deviations: transformations are drawn anew at each visit, so that the number of samples a class
+    has is the number of epochs (the paper draws about 100 a class, keeps them and goes on until
+    nothing is gained); the networks are not the paper's plain ones; colours change along the
+    principal components of the patch, not of the data.
 
     Raises UserError for less than two classes and a dropout outside [0, 1).
     """

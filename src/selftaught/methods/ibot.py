@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from selftaught import dist
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
-from selftaught.nn.base import Encoder
+from selftaught.nn.base import Encoder, encoded
 from selftaught.nn.heads import PrototypeHead
 from selftaught.nn.masking import OneOfTwo, one_of_two, take
 from selftaught.nn.memory import EMA, Centre
@@ -24,13 +24,13 @@ class IBOT(Method):
 
     Zhou et al. 2021, https://arxiv.org/abs/2111.07832, equations 1 to 3, algorithm 1. Views are
     distilled as in DINO; besides, blocks of patches are hidden from the student in large views, and
-    it matches there the patch tokens of the teacher, which sees all. One head serves both, unless
-    not ``shared``; patches have a centre and a temperature of their own. The teacher's encoder is
-    what is exported.
+    it matches there the patch tokens of the teacher, which sees all. One head serves both if
+    ``shared``; patches have their own centre and temperature. The teacher is what is exported.
 
-    Deviations from the authors' code: an image's feature is the mean of its patch tokens, not a
-    class token; patches are hidden as `one_of_two` says; temperatures rise by step, not by epoch;
-    no stochastic depth. Raises UserError for an encoder without tokens and settings out of range.
+    Deviations from the authors' code: a feature is the mean of patch tokens, without a class token;
+    positions are fixed sines; patches are hidden as `one_of_two` says; two heads share no layer; a
+    head's batch norm sees views and hidden patches apart; no stochastic depth. Raises UserError for
+    an encoder without tokens and settings out of range.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class IBOT(Method):
             taught = self.encoder.tokens(large)  # (2B, L, D)
         blanked = one_of_two(len(batch.index), taught.shape[1], self.ratio, large.device)
         tokens = self.student.tokens(large, hidden=blanked.hidden, blank=self.blank)  # (2B, L, D)
-        h = torch.cat([tokens.mean(dim=1), *(self.student(x) for x in others)])  # (V * B, D)
+        h = torch.cat([tokens.mean(dim=1), *encoded(self.student, others)])  # (V * B, D)
         learn = self.progress >= self.freeze
         scores = self.heads[0](h, learn=learn).unflatten(0, (len(batch.views), -1))  # (V, B, K)
         hidden = self.heads[-1](take(tokens[blanked.rows], blanked.places), learn=learn)

@@ -3,14 +3,14 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from selftaught import dist
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.base import Encoder
 from selftaught.nn.heads import mlp
-from selftaught.nn.memory import Bank
+from selftaught.nn.memory import Bank, NoiseConstant
 from selftaught.objectives.noise import (
     instance_softmax,
     log_partition,
@@ -29,9 +29,9 @@ class InstDisc(Method):
     ``noise`` is 0, among all of them by the exact softmax. The proximal term draws the feature to
     the entry, which is that of its last visit, or random before the first.
 
-    As in the authors' code an entry moves half of the way to the feature (``momentum``), where the
-    paper replaces it; their code has no proximal term. Raises UserError for settings outside their
-    range.
+    The paper replaces an entry by the feature (a ``momentum`` of 0); the authors' code moves it
+    half of the way and has no proximal term: to them the one stands in for the other. As in the
+    paper, Z is estimated from the noise alone. Raises UserError for settings outside their range.
     """
 
     tells_apart = ("nce", "softmax")
@@ -61,7 +61,7 @@ class InstDisc(Method):
         self.encoder = encoder
         self.projector = mlp(encoder.dim, dim)
         self.bank = Bank(count, dim)
-        self.log_constant = nn.Buffer(torch.tensor(-math.inf))  # ln Z; not yet estimated
+        self.constant = NoiseConstant()
         self.count = count
         self.temperature = temperature
         self.noise = noise
@@ -87,10 +87,8 @@ class InstDisc(Method):
         chosen = torch.cat([index[:, None], drawn], dim=1)  # (B, 1 + M)
         scores = similarities(z, self.bank.rows, chosen, self.temperature)
         own, noise = scores[:, 0], scores[:, 1:]
-        estimates = dist.gather(log_partition(noise, self.count)[None])  # (W,)
-        found = estimates.logsumexp(0) - math.log(len(estimates))
-        self.constant = torch.where(self.log_constant.isneginf(), found, self.log_constant)
-        return noise_contrast(own, noise, self.constant, self.count)
+        constant = self.constant.settled(log_partition(noise, self.count))
+        return noise_contrast(own, noise, constant, self.count)
 
     def chance(self, x: Tensor, count: int) -> dict[str, float]:
         """What a guess by the numbers of entries costs."""
@@ -103,5 +101,5 @@ class InstDisc(Method):
     def after_step(self) -> None:
         """Keep the constant, and move the batch's entries."""
         if self.noise:
-            self.log_constant.copy_(self.constant)
+            self.constant.keep()
         self.bank.update(*self.seen, momentum=self.momentum)

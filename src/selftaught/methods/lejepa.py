@@ -7,7 +7,7 @@ from torch import Tensor
 from selftaught import dist
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
-from selftaught.nn.base import Encoder
+from selftaught.nn.base import Encoder, encoded
 from selftaught.nn.heads import mlp
 from selftaught.objectives.information import epps_pulley, scatter, waves
 
@@ -22,7 +22,7 @@ class LeJEPA(Method):
 
     The integral's knots are those of the authors' code, from 0 to 3 and mirrored, where algorithm 1
     has half as many from -5 to 5. Their code has a transformer see all views at once; here the
-    encoder sees one view at a time, since views may differ in size, and the projector all together.
+    encoder sees those of one size at once, since views may differ in size, and the projector all.
 
     Raises UserError for a weight outside [0, 1], and for no slices or large views.
     """
@@ -54,7 +54,7 @@ class LeJEPA(Method):
 
     def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
         """``prediction`` and ``sigreg``, each with its share of the weight."""
-        h = torch.cat([self.encoder(x) for x in batch.views])  # (V * B, H)
+        h = torch.cat(encoded(self.encoder, batch.views))  # (V * B, H)
         z = self.projector(h)  # (V * B, D)
         z = torch.stack(z.chunk(len(batch.views)))  # (V, B, D)
         directions = F.normalize(torch.randn(z.shape[-1], self.slices), dim=0)  # (D, M)

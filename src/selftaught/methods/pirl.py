@@ -9,8 +9,8 @@ from selftaught import dist
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.base import Encoder
-from selftaught.nn.memory import Bank
-from selftaught.objectives.noise import memory_contrast, similarities
+from selftaught.nn.memory import Bank, NoiseConstant
+from selftaught.objectives.noise import log_partition, noise_contrast, similarities
 
 TILES = 9
 
@@ -25,9 +25,12 @@ class PIRL(Method):
     ``mix``; both have the same negatives, drawn anew at each step. The entry moves to the image's
     feature.
 
-    The authors' code computes another h, that of InstDisc with a constant, and draws negatives
-    that may be the image itself. Raises UserError for settings outside their range, for fewer than
-    two images, and for a batch without its ten views.
+    How that is told is the authors' code's (VISSL): InstDisc's noise-contrastive estimation with a
+    constant Z, from the first batch. Taken by the letter, equations 3 and 4 let the images that are
+    not the entry's push each other about and the entry not at all. Their code draws negatives anew
+    for either term, and these may be the image itself; it changes sharpness and solarises, too.
+    Raises UserError for settings outside their range, for fewer than two images, and for a batch
+    without its ten views.
     """
 
     tells_apart = ("image", "jigsaw")
@@ -61,6 +64,7 @@ class PIRL(Method):
         self.each = nn.Linear(encoder.dim, dim)  # a tile
         self.all = nn.Linear(TILES * dim, dim)  # the tiles together, in their random order
         self.bank = Bank(count, dim)
+        self.constant = NoiseConstant()
         self.count = count
         self.temperature = temperature
         self.negatives = negatives
@@ -76,9 +80,13 @@ class PIRL(Method):
         index = batch.index.to(z.device)
         self.seen = dist.gather(index), dist.gather(z.detach())
         chosen = torch.cat([index[:, None], self._others(index)], dim=1)  # (B, 1 + K)
+        joined = self._scores(self._joined(tiles), chosen)  # (B, 1 + K)
+        constant = self.constant.settled(log_partition(joined[:, 1:], self.count))
+        terms = {"image": self._scores(z, chosen), "jigsaw": joined}
+        share = {"image": 1 - self.mix, "jigsaw": self.mix}
         return {
-            "image": (1 - self.mix) * self._contrast(z, chosen),
-            "jigsaw": self.mix * self._contrast(self._joined(tiles), chosen),
+            name: share[name] * noise_contrast(s[:, 0], s[:, 1:], constant, self.count)
+            for name, s in terms.items()
         }
 
     def _joined(self, tiles: list[Tensor]) -> Tensor:
@@ -91,16 +99,16 @@ class PIRL(Method):
         drawn = dist.mine(torch.randint(self.count - 1, shape)).to(index.device)
         return drawn + (drawn >= index[:, None])
 
-    def _contrast(self, z: Tensor, chosen: Tensor) -> Tensor:
-        scores = similarities(z, self.bank.rows, chosen, self.temperature)
-        return memory_contrast(scores[:, 0], scores[:, 1:])
+    def _scores(self, z: Tensor, chosen: Tensor) -> Tensor:
+        return similarities(z, self.bank.rows, chosen, self.temperature)
 
     def chance(self, x: Tensor, count: int) -> dict[str, float]:
-        """What telling entries apart by their numbers alone costs, each term with its share."""
+        """What a guess by the numbers of entries costs, each term with its share."""
         k = self.negatives
         cost = (k + 1) * math.log(k + 1) - k * math.log(k)
         return {"image": (1 - self.mix) * cost, "jigsaw": self.mix * cost}
 
     def after_step(self) -> None:
-        """Move the batch's entries towards the images' features."""
+        """Keep the constant, and move the batch's entries towards the images' features."""
+        self.constant.keep()
         self.bank.update(*self.seen, momentum=self.momentum)

@@ -16,8 +16,11 @@ class SimCLR(Method):
     """A Simple Framework for Contrastive Learning of Visual Representations.
 
     Chen, Kornblith, Norouzi, Hinton 2020, https://arxiv.org/abs/2002.05709, algorithm 1. The
-    projection head has one hidden layer with batch norm, as in the authors' code; its output is
-    not normalised by another batch norm.
+    projection head has one hidden layer, with batch norm as in the authors' code.
+
+    Deviations from that code: its head ends in a second batch norm, the paper's has none; its batch
+    norm is over both views at once, here over one; what it minimises is twice the mean of algorithm
+    1, which is minimised here.
 
     Needs a large batch: its other images are the negatives. Raises UserError for a temperature
     that is not positive.

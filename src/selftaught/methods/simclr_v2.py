@@ -21,8 +21,8 @@ class SimCLRV2(Method):
     ``layers`` linear layers as wide as the feature, each but the last with batch norm and ReLU; the
     last ends, as in the authors' code, in a batch norm with a scale and without a shift.
 
-    Fine-tuning goes on from the middle of the head: from ``projector[:cut]``, its first layer with
-    its batch norm and ReLU.
+    Fine-tuning goes on from the middle of the head: from its first layer with its batch norm and
+    ReLU. Batch norm is over one view, where the authors' code has it over both at once.
 
     With a ``queue`` there are more negatives: what a slow copy of the network made of past images.
     The paper says no more of it and the authors' code has none; here the second views enter it.
@@ -30,7 +30,7 @@ class SimCLRV2(Method):
     """
 
     tells_apart = ("nt_xent",)
-    cut = 3  #: `projector[:cut]` is the part of the head that fine-tuning keeps
+    kept_layers = 1  #: of the head, by fine-tuning
 
     def __init__(
         self,

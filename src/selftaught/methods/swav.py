@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from selftaught import dist
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
-from selftaught.nn.base import Encoder
+from selftaught.nn.base import Encoder, encoded
 from selftaught.nn.heads import mlp
 from selftaught.nn.memory import Prototypes, Queue
 from selftaught.objectives.clusters import sinkhorn, swapped_prediction
@@ -29,8 +29,8 @@ class SwAV(Method):
     For small batches, past embeddings of each large view join the computation of its codes: a
     ``queue`` of them is filled from a share ``queue_start`` of the run on, and used once full.
 
-    Batch norm has statistics of its own in each view, where the authors' code shares them between
-    views of one size. Raises UserError for settings outside their range.
+    As in the authors' code the encoder's batch norm is over all views of a size, the projector's
+    over all views. Raises UserError for settings outside their range.
     """
 
     def __init__(
@@ -72,7 +72,8 @@ class SwAV(Method):
 
     def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
         """``swap``, the mean over predictions of a large view's codes from another view."""
-        z = [F.normalize(self.projector(self.encoder(x)), dim=1) for x in batch.views]  # (B, D)
+        h = torch.cat(encoded(self.encoder, batch.views))  # (V B, H)
+        z = F.normalize(self.projector(h), dim=1).chunk(len(batch.views))  # (B, D) each
         learn = self.progress >= self.freeze
         scores = [self.prototypes(v, learn=learn) for v in z]  # (B, K)
         codes = [self._codes(s, view) for view, s in enumerate(scores[:LARGE])]

@@ -1,7 +1,10 @@
 """What every encoder has."""
 
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from selftaught.errors import UserError
@@ -13,6 +16,27 @@ class TimmCall(NamedTuple):
     name: str
     options: dict[str, Any]
     small_stem: bool = False  # whether `small_stem` follows
+
+
+def encoded(encoder: Callable[[Any], Tensor], views: Sequence[Any]) -> list[Tensor]:
+    """Features (B, D) of each view; tensors of one shape that follow one another go in together.
+
+    So batch norm sees all views of a size at once and counts them as one step, as in the authors'
+    codes of SwAV and DINO.
+    """
+    found: list[Tensor] = []
+    group: list[Any] = []
+    for x, following in itertools.zip_longest(views, views[1:]):
+        group.append(x)
+        if not _alike(x, following):
+            together = torch.cat(group) if len(group) > 1 else x
+            found += encoder(together).chunk(len(group))
+            group = []
+    return found
+
+
+def _alike(x: Any, y: Any) -> bool:
+    return isinstance(x, Tensor) and isinstance(y, Tensor) and x.shape == y.shape
 
 
 class Encoder(nn.Module):

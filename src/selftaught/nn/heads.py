@@ -52,11 +52,10 @@ class PrototypeHead(nn.Module):
 
     DINO (Caron et al. 2021, arXiv 2104.14294), appendix C and the authors' code: an MLP with GELU,
     and with batch norm if ``norm``, its output at length one, then a weight-normed linear layer.
-    The lengths of ``directions`` play no part; the prototypes' own are ``lengths``, one unless
+    The lengths of ``weight``'s rows play no part; the prototypes' own are ``lengths``, one unless
     ``learn_lengths``.
 
-    Deviation: no weight decay on ``directions``, which changes nothing but their lengths; so they
-    stay where they are while they get no gradient.
+    Deviation: ``lengths`` do not decay.
     """
 
     def __init__(
@@ -79,24 +78,24 @@ class PrototypeHead(nn.Module):
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
         bound = bottleneck**-0.5
-        self.directions = nn.Parameter(torch.empty(count, bottleneck).uniform_(-bound, bound))
+        self.weight = nn.Parameter(torch.empty(count, bottleneck).uniform_(-bound, bound))
         self.lengths = nn.Parameter(torch.ones(count)) if learn_lengths else None
 
     def embed(self, h: Float[Tensor, "*n d"]) -> Float[Tensor, "*n e"]:
         """Unit vectors that the prototypes are compared with."""
         z = self.mlp(h.flatten(0, -2)).unflatten(0, h.shape[:-1])
-        return F.normalize(z.to(self.directions.dtype), dim=-1)
+        return F.normalize(z.to(self.weight.dtype), dim=-1)
 
     @float32
     def compare(self, z: Float[Tensor, "*n e"], *, learn: bool = True) -> Float[Tensor, "*n k"]:
-        """Scores; without ``learn`` the prototypes get a gradient of zero.
+        """Scores; without ``learn`` the prototypes get no gradient.
 
-        Zero and not none, since data-parallel training waits for every parameter's gradient.
+        None and not zero, so that an optimiser's averages begin when they begin to learn.
         """
-        weight = F.normalize(self.directions, dim=1)
+        weight = F.normalize(self.weight, dim=1)
         if self.lengths is not None:
             weight = self.lengths[:, None] * weight
-        return F.linear(z, weight if learn else weight.detach() + 0 * weight)
+        return F.linear(z, weight if learn else weight.detach())
 
     def forward(self, h: Float[Tensor, "*n d"], *, learn: bool = True) -> Float[Tensor, "*n k"]:
         """Scores of features, learning as in `compare`."""

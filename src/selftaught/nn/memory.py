@@ -1,12 +1,14 @@
 """What is remembered between batches; persistent, so that a checkpoint holds it."""
 
 import copy
+import math
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from selftaught import dist
 from selftaught.errors import UserError
 from selftaught.precision import float32
 
@@ -103,6 +105,29 @@ class Bank(Memory):
         self.rows[index] = F.normalize(moved, dim=1)
 
 
+class NoiseConstant(Memory):
+    """The logarithm of Z by which a noise-contrastive estimation takes scores for probabilities.
+
+    InstDisc (Wu et al. 2018, arXiv 1805.01978), section 3.2: estimated once, from the first batch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log = nn.Buffer(torch.tensor(-math.inf))  # not yet estimated
+
+    def settled(self, estimate: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """What was kept, or else the mean over processes of Z by this ``estimate`` of its log."""
+        estimates = dist.gather(estimate[None])  # (W,)
+        mean = estimates.logsumexp(0) - math.log(len(estimates))
+        self.found = torch.where(self.log.isneginf(), mean, self.log)
+        return self.found
+
+    @torch.no_grad()
+    def keep(self) -> None:
+        """Keep what was settled last."""
+        self.log.copy_(self.found)
+
+
 class Centre(Memory):
     """The running mean of a teacher's scores, zero at first.
 
@@ -141,9 +166,8 @@ class Prototypes(nn.Linear):
 
     @float32
     def forward(self, input: Tensor, *, learn: bool = True) -> Tensor:
-        """Scores (B, K); without ``learn`` the prototypes get a gradient of zero.
+        """Scores (B, K); without ``learn`` the prototypes get no gradient.
 
-        Zero and not none, since data-parallel training waits for every parameter's gradient.
+        None and not zero, so that an optimiser's averages begin when they begin to learn.
         """
-        weight = self.weight if learn else self.weight.detach() + 0 * self.weight
-        return F.linear(input, weight)
+        return F.linear(input, self.weight if learn else self.weight.detach())

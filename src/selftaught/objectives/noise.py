@@ -58,16 +58,3 @@ def noise_contrast(
     """
     shift = log_constant + math.log(noise.shape[1] / count)  # a score there is as likely as noise
     return -(F.logsigmoid(own - shift) + F.logsigmoid(shift - noise).sum(dim=1)).mean()
-
-
-@float32
-def memory_contrast(own: Float[Tensor, " n"], negatives: Float[Tensor, "n k"]) -> Float[Tensor, ""]:
-    """Tell an image's own entry, by its score, from K entries of others.
-
-    PIRL (Misra & van der Maaten 2019, arXiv 1912.01991), equations 3 and 4 by the letter: a sum
-    over the negatives, a mean over images, and the sum in the denominator of h runs over all
-    negatives, whichever entry h is of. With no information it is (K + 1) ln(K + 1) - K ln(K).
-    """
-    rest = negatives.logsumexp(dim=1)  # (N,)
-    others = F.logsigmoid(rest[:, None] - negatives).sum(dim=1)  # ln(1 - h) of each
-    return -(F.logsigmoid(own - rest) + others).mean()

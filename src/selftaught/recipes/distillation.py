@@ -48,6 +48,7 @@ def byol(
     momentum: float = 0.99,
     hidden: int = 1024,
     dim: int = 128,
+    second_blur: float = 0.0,
     solarize: float = 0.0,
     look: Look = Look(),
     training: Training = Training(),
@@ -60,6 +61,7 @@ def byol(
         momentum: of the slow copy at the start; rises to 1 along a cosine.
         hidden: width of the projector's and the predictor's hidden layer.
         dim: width of what is predicted.
+        second_blur: probability that the second view is blurred; blur is that of the first.
         solarize: probability that the second view is solarised.
     """
     method = BYOL(
@@ -68,9 +70,8 @@ def byol(
         dim=dim,
         momentum=momentum,
     )
-    first = look.view(data, method.encoder)
-    second = look.view(data, method.encoder, Solarize(threshold=0.5, p=solarize))
-    return training.run(method, Views([first, second], data.mean, data.std))
+    views = look.pair(data, method.encoder, second_blur=second_blur, solarize=solarize)
+    return training.run(method, views)
 
 
 def simsiam(
@@ -108,6 +109,7 @@ def dino(
     encoder: str = "resnet-nano",
     patch: int = 0,
     head_norm: bool = True,
+    learn_lengths: bool = False,
     centre_momentum: float = 0.9,
     solarize: float = 0.0,
     teacher: Teacher = Teacher(),
@@ -124,12 +126,14 @@ def dino(
         encoder: resnet-nano, vit-nano or any timm name.
         patch: side of a transformer's patch in pixels; 0 chooses about 7 x 7 patches.
         head_norm: batch norm in the head; without it, short runs end in equal scores for all.
+        learn_lengths: whether the prototypes' lengths are learned; else they are one.
         centre_momentum: of the running mean that is taken from the slow copy's scores.
         solarize: probability that the second large view is solarised.
     """
     method = DINO(
         build(encoder, channels=data.channels, size=data.size, patch=patch or None),
         head_norm=head_norm,
+        learn_lengths=learn_lengths,
         centre_momentum=centre_momentum,
         **asdict(teacher),
     )
@@ -199,7 +203,7 @@ def dinov2(
     At small scale: of what the paper adds there are the two heads, Sinkhorn-Knopp, KoLeo and hidden
     patches; there are neither the curated data nor the high-resolution end of the run, and no
     stochastic depth, layer scale, SwiGLU, register tokens, learning rates by layer or rising weight
-    decay.
+    decay; the gradient is clipped as a whole, and all views are blurred with one probability.
 
     Args:
         data: what the images look like.

@@ -111,7 +111,7 @@ def amdim(
     )
     method = AMDIM(net, clip=score_clip, penalty=penalty)
     views = TurnedAlike([look.view(data, net)] * 2, data.mean, data.std)
-    return training.run(method, views)
+    return training.run(method, views, beta1=0.8)
 
 
 def exemplar(

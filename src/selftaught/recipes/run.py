@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from selftaught.errors import UserError
 from selftaught.method import Method
+from selftaught.optim import Schedule
 
 ONCE = 1 << 62  # steps between two surveys: more than any run has, so that only the first comes
 
@@ -39,15 +40,13 @@ class Run:
     optimizer: torch.optim.Optimizer
     batch_size: int
     epochs: float  # the budget when the caller names none
-    warmup: float  # share of the run in which the learning rate rises
+    schedule: Schedule = field(default_factory=Schedule)  # of the learning rate
     clip: float = math.inf  # bound of the gradient's norm
     survey_every: int = 0  # steps between two looks at the whole data set; 0 is never
     images: int | None = None  # train only on so many of the images, evenly spread
     architecture: dict[str, Any] | None = None  # of the encoder, where it outlives its recipe
 
     def __post_init__(self) -> None:
-        if not 0 <= self.warmup < 1:
-            raise UserError(f"a warm-up of {self.warmup}; use --warmup with a share from 0 to 1")
         if not 0 < self.epochs < math.inf:
             raise UserError(f"a budget of {self.epochs} epochs; use --epochs with a number above 0")
         if self.images is not None and self.images < self.batch_size:

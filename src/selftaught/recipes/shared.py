@@ -11,7 +11,7 @@ from selftaught.errors import UserError
 from selftaught.method import Method
 from selftaught.nn.base import Encoder
 from selftaught.nn.encoders import build
-from selftaught.optim import LARS, groups
+from selftaught.optim import LARS, Schedule, groups
 from selftaught.recipes.run import Pixels, Run
 from selftaught.views.image import Blur, Crop, Gray, Jitter, Solarize, View, Views
 
@@ -25,19 +25,31 @@ class Training:
     Args:
         epochs: passes over the data, when no other budget is given.
         batch_size: images a step.
-        optimizer: adamw, sgd with a momentum of 0.9, or lars.
+        optimizer: adamw, adam (decay in the gradient), sgd with a momentum of 0.9, or lars.
         lr: learning rate after the warm-up.
+        bias_lr: factor of the learning rate of biases and norms.
         weight_decay: of weight matrices and kernels.
+        decay_all: let biases and norms decay too.
         warmup: share of the run in which the learning rate rises.
+        schedule: after the warm-up, cosine or constant.
+        last_lr: where a cosine ends, as a share of the learning rate.
+        drops: shares of the run, with commas, where a constant learning rate falls.
+        drop: the factor by which it falls there.
         clip: bound of the gradient's norm; 0 is none.
     """
 
     epochs: float = 100
     batch_size: int = 256
-    optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
+    optimizer: Literal["adamw", "adam", "sgd", "lars"] = "adamw"
     lr: float = 2e-3
+    bias_lr: float = 1.0
     weight_decay: float = 1e-2
+    decay_all: bool = False
     warmup: float = 0.1
+    schedule: Literal["cosine", "constant"] = "cosine"
+    last_lr: float = 0.0
+    drops: str = ""
+    drop: float = 0.1
     clip: float = 0.0
 
     def run(
@@ -51,26 +63,49 @@ class Training:
         survey_every: int = 0,
     ) -> Run:
         """All that training needs. ``constant`` modules keep their learning rate throughout."""
-        found = groups(method, weight_decay=self.weight_decay, constant=constant)
+        found = groups(
+            method,
+            weight_decay=self.weight_decay,
+            constant=constant,
+            decay_all=self.decay_all,
+            lr=self.lr,
+            bias_lr=self.bias_lr,
+        )
         optimizer: torch.optim.Optimizer
         if self.optimizer == "adamw":
             optimizer = torch.optim.AdamW(found, lr=self.lr, betas=(beta1, beta2))
+        elif self.optimizer == "adam":
+            optimizer = torch.optim.Adam(found, lr=self.lr, betas=(beta1, beta2))
         elif self.optimizer == "sgd":
             optimizer = torch.optim.SGD(found, lr=self.lr, momentum=0.9)
         elif self.optimizer == "lars":
             optimizer = LARS(found, lr=self.lr)
         else:
-            raise UserError(f"no optimizer named {self.optimizer!r}; use adamw, sgd or lars")
+            raise UserError(f"no optimizer named {self.optimizer!r}; use adamw, adam, sgd or lars")
         return Run(
             method=method,
             views=views,
             optimizer=optimizer,
             batch_size=self.batch_size,
             epochs=self.epochs,
-            warmup=self.warmup,
+            schedule=self._schedule(),
             clip=self.clip or math.inf,
             survey_every=survey_every,
         )
+
+    def _schedule(self) -> Schedule:
+        if self.schedule not in ("cosine", "constant"):
+            raise UserError(f"no schedule named {self.schedule!r}; use cosine or constant")
+        cosine = self.schedule == "cosine"
+        if cosine and self.drops:
+            raise UserError("a cosine does not drop; use --schedule constant with --drops")
+        try:
+            drops = tuple(float(share) for share in self.drops.split(",") if share)
+        except ValueError:
+            raise UserError(
+                f"--drops {self.drops} is not understood; use shares of the run, as 0.6,0.8"
+            ) from None
+        return Schedule(self.warmup, cosine, self.last_lr, drops, self.drop)
 
 
 #: For transformers that guess what is hidden: to them, many steps are worth more than large ones.
@@ -84,7 +119,10 @@ class Look:
     Args:
         view_share: side of a view as a share of the image's, where the encoder takes any size.
         smallest_crop: a view shows at least this share of the image's area.
-        jitter: strength of the change of brightness, contrast, saturation (and a quarter, of hue).
+        jitter: strength of the change of brightness and contrast.
+        saturation: strength of the change of saturation, as a share of jitter.
+        hue: strength of the change of hue, as a share of jitter.
+        jitter_share: probability that a view is changed so.
         gray: probability that a view of a colour image is gray.
         blur: probability that a view is blurred.
     """
@@ -92,6 +130,9 @@ class Look:
     view_share: float = 0.7
     smallest_crop: float = 0.15
     jitter: float = 0.8
+    saturation: float = 1.0
+    hue: float = 0.25
+    jitter_share: float = 0.8
     gray: float = 0.2
     blur: float = 0.0
 
@@ -113,7 +154,13 @@ class Look:
         strength = self.jitter
         return View(
             Crop(side, scale=scale),
-            Jitter(strength, strength, strength, min(strength / 4, 0.5)),
+            Jitter(
+                strength,
+                strength,
+                strength * self.saturation,
+                min(strength * self.hue, 0.5),
+                p=self.jitter_share,
+            ),
             Gray(self.gray),
             Blur(p=self.blur, kernel=max(3, side // 10 // 2 * 2 + 1)),
             *then,
@@ -127,7 +174,10 @@ class MultiCrop(Look):
     Args:
         view_share: side of a large view as a share of the image's, where any size serves.
         smallest_crop: a view shows at least this share of the image's area.
-        jitter: strength of the change of brightness, contrast, saturation (and a quarter, of hue).
+        jitter: strength of the change of brightness and contrast.
+        saturation: strength of the change of saturation, as a share of jitter.
+        hue: strength of the change of hue, as a share of jitter.
+        jitter_share: probability that a view is changed so.
         gray: probability that a view of a colour image is gray.
         blur: probability that a view is blurred.
         crops: small views beside the two large ones.

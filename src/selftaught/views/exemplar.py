@@ -176,6 +176,9 @@ class ContrastParameters(NamedTuple):
 class Contrast:
     """The paper's two changes of contrast, in their full ranges where ``strength`` is 1.
 
+    Deviation: the principal components are those of the patch, where the paper has those of all
+    pixels of the data.
+
     First each principal component of the patch's own colours is scaled by 0.5 to 2; then saturation
     and value are raised to a power of 0.25 to 4, multiplied by 0.7 to 1.4, and -0.1 to 0.1 is added
     to them. Images of one channel have one component and no saturation. The paper names the bounds

@@ -1,0 +1,47 @@
+import pytest
+import torch
+
+from contract.small import build
+from selftaught.errors import UserError
+from selftaught.optim import Schedule
+from selftaught.views.image import Jitter
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        ({}, torch.optim.AdamW),
+        ({"optimizer": "adam"}, torch.optim.Adam),
+        ({"optimizer": "sgd"}, torch.optim.SGD),
+    ],
+)
+def test_the_optimizer_is_the_one_named(settings, kind):
+    assert type(build("simclr", **settings).optimizer) is kind
+
+
+def test_the_schedule_is_the_one_asked_for():
+    assert build("simclr", warmup=0.2, last_lr=0.1).schedule == Schedule(0.2, last=0.1)
+    found = build("simclr", schedule="constant", drops="0.6,0.8", drop=0.5).schedule
+    assert found == Schedule(0.1, cosine=False, drops=(0.6, 0.8), drop=0.5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"optimizer": "adagrad"}, "adamw, adam, sgd or lars"),
+        ({"schedule": "linear"}, "cosine or constant"),
+        ({"drops": "0.5"}, "--schedule constant"),
+        ({"schedule": "constant", "drops": "0.5,x"}, "0.6,0.8"),
+        ({"schedule": "constant", "drops": "120,160"}, "--drops"),
+    ],
+)
+def test_training_that_cannot_be_is_refused(settings, named):
+    with pytest.raises(UserError, match=named):
+        build("simclr", **settings)
+
+
+def test_colours_are_shares_of_the_jitter():
+    run = build("simclr", jitter=0.4, saturation=0.5, hue=0.25, jitter_share=0.7)
+    (view, _) = run.views.views
+    (jitter,) = [part for part in view.then if isinstance(part, Jitter)]
+    assert jitter == Jitter(0.4, 0.4, 0.2, 0.1, p=0.7)
