@@ -24,6 +24,8 @@ def draw(records: list[dict[str, Any]], path: Path, title: str) -> None:
     spread = rank.twinx()
     spread.plot(at, [r["signals"]["feature_std"] for r in probed], "s--", color="C1", markersize=3)
     spread.set(ylabel="feature std", ylim=(0, None))
+    rank.yaxis.label.set_color("C0")
+    spread.yaxis.label.set_color("C1")
 
     rate.plot(steps, [r["lr"] for r in records])
     rate.set(title="learning rate", xlabel="step")

@@ -1,5 +1,6 @@
 """Images side by side in one file."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -32,9 +33,14 @@ def _rgb(x: Tensor) -> Tensor:
     return x.expand(3, -1, -1).permute(1, 2, 0)
 
 
+def _width(caption: str) -> float:
+    """Pixels that a caption takes."""
+    return 2 + ImageDraw.Draw(Image.new("L", (1, 1))).textlength(caption)
+
+
 def _write(rows: Sequence[Tensor], path: Path, captions: Sequence[str] = ()) -> None:
     side, across = rows[0].shape[1], max(len(row) for row in rows)
-    zoom = -(-SMALLEST // side)
+    zoom = math.ceil(max([SMALLEST, *map(_width, captions)]) / side)
     step = side * zoom + GAP
     top = CAPTION if captions else 0
     sheet = np.full((top + step * len(rows), step * across, 3), 255, np.uint8)
