@@ -53,7 +53,7 @@ def steps(rows: Rows, seed: int, runs: Path) -> None:
     """SimCLR v2: pre-train, fine-tune on 1 % from the head's first layer, distil."""
     run, first = pretrained("simclr_v2", seed, runs, PASSES_OF_LARGE, "--encoder", LARGE)
     few, small = runs / f"one-percent-{seed}", runs / f"student-{seed}"
-    second = tune(run, few, "1%", seed, "--from-head-layer", 1)
+    second = tune(run, few, "1%", seed)
     words = ("distill", few, fashion_mnist(), "--student", SMALL, "--out", small, "--seed", seed)
     third = call(*words, *(["--resume"] if small.exists() else []), few=few, small=small)
     student = result(small, "distill")

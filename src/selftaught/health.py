@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 POINT = 0.02  # feature std below which all images have one and the same feature
 LINE = 1.5  # effective rank below which the features lie on a line
 SHRUNK = 0.5  # share of the untrained encoder's rank below which dimensions were lost
-GROWN = 10.0  # times its largest early value: a term that has run away
+GROWN = 10.0  # times its early mean, or 1 if that is less: a term that has run away
 ALIKE = 0.03  # diversity of samples below which a generator makes one image, or the same few
 SURE = 0.05  # a critic's term below which it is hardly ever wrong; it is 1.39 where it cannot tell
 STILL = 0.01  # share of its early value by which a term that learns moves at least

@@ -43,6 +43,8 @@ class Method(nn.Module):
     fixed_answers: bool = False
     #: whether a term asks for the sample's own place in the data, so that others have no terms
     knows_samples: bool = False
+    #: first layers of its projection head that fine-tuning keeps, unless others are asked for
+    kept_layers: int = 0
 
     def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
         """The terms of the objective on one batch, by name."""

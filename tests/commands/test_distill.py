@@ -85,6 +85,27 @@ def test_it_goes_on_with_the_same_settings_only(capsys, teacher, few, tmp_path):
     refused(taught(capsys, teacher, few, out, "--resume", "--lr", 1), "other settings")
 
 
+def test_the_images_that_are_held_out_are_not_trained_on(capsys, teacher, few, tmp_path):
+    with np.load(few) as arrays:
+        np.savez(tmp_path / "x.npz", x=arrays["x"], y=arrays["y"])
+        np.savez(tmp_path / "test.npz", x=arrays["x"][::2], y=arrays["y"][::2])
+    out, data = tmp_path / "out", tmp_path / "x.npz"
+    answer = taught(capsys, teacher, data, out)
+    assert answer.code == 0, answer.err
+    assert "48 images, no labels" in answer.out
+    found = json.loads((out / "distill.json").read_text())
+    assert found["test"] == 12
+    words = ("--test", tmp_path / "test.npz")
+    refused(
+        taught(capsys, teacher, data, out, "--resume", *words), "begun on other labelled images"
+    )
+    answer = taught(capsys, teacher, data, tmp_path / "all", *words)
+    assert "60 images, no labels" in answer.out
+    with_labels = ("--labels", "all", "--label-weight", 0.5, *words)
+    answer = taught(capsys, teacher, data, tmp_path / "labels", *with_labels)
+    assert "60 images, 60 labels" in answer.out
+
+
 def test_bad_input(capsys, teacher, finished, few, tmp_path):
     refused(taught(capsys, finished, few, tmp_path / "a"), "is no classifier")
     refused(taught(capsys, tmp_path / "no", few, tmp_path / "a"), "there is no run")

@@ -1,3 +1,4 @@
+import io
 import json
 import shutil
 from pathlib import Path
@@ -5,14 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from rich.console import Console
 
 import selftaught
 from commands.tiny import archive, call, photographs, refused, tree
 from selftaught.cli import main
 from selftaught.commands.evaluate import PROTOCOLS as PROTOCOLS_THERE_ARE
-from selftaught.commands.evaluate import evaluate
+from selftaught.commands.evaluate import evaluate, merged
+from selftaught.pretrained import write
+from selftaught.protocols import linear
 from selftaught.protocols.knn import knn
 from selftaught.protocols.linear import logreg
+from selftaught.report import table
 
 ROWS = ["encoder", "random", "pixels"]
 PROTOCOLS = ["knn/20", "knn/200", "logreg"]
@@ -147,6 +153,130 @@ def test_several_data_sets_in_one_call(capsys, finished, parted, data, tmp_path)
 def test_an_unknown_protocol(capsys, finished, parted, asked):
     words = ("evaluate", finished, "--data", parted, "--protocols", asked)
     refused(call(capsys, *words), "no protocol", "knn/20, knn/200, logreg")
+
+
+@pytest.fixture
+def diverged(finished, tmp_path) -> Path:
+    """A run whose encoder has weights that are NaN."""
+    encoder = selftaught.load(finished)
+    with torch.no_grad():
+        for p in encoder.parameters():
+            p.fill_(torch.nan)
+    (tmp_path / "diverged").mkdir()
+    write(tmp_path / "diverged", encoder.encoder, encoder.card)
+    return tmp_path / "diverged"
+
+
+@pytest.mark.parametrize(
+    "asked", ["retrieval", "fewshot/1", "linear_sgd", "clustering", "knn", "logreg", "all"]
+)
+def test_features_that_are_not_finite(capsys, diverged, parted, asked):
+    words = ("evaluate", diverged, "--data", parted, "--protocols", asked)
+    refused(call(capsys, *words), "features hold NaN or infinity")
+
+
+def test_a_weight_that_is_nan_and_counts_for_nothing(finished, parted):
+    encoder = selftaught.load(finished)
+    encoder.encoder.unused = torch.nn.Parameter(torch.tensor([torch.nan]))
+    assert evaluate(encoder, parted, protocols=["knn/20"])["rows"]["encoder"]
+
+
+def test_all_leaves_out_what_the_data_cannot_support(capsys, finished, tmp_path):
+    data = tmp_path / "x.npz"
+    x = np.random.default_rng(0).integers(0, 256, (30, 8, 8), dtype=np.uint8)
+    np.savez(data, x=x, y=np.arange(30) % 5, x_test=x[:10], y_test=np.arange(10) % 5)
+    words = ("evaluate", finished, "--data", data, "--protocols")
+    answer = call(capsys, *words, "all", "--json")
+    assert answer.code == 0, answer.err
+    found = json.loads(answer.out)
+    assert list(found["left_out"]) == ["fewshot/10"]
+    assert "of which one has 6" in found["left_out"]["fewshot/10"]
+    assert "fewshot/10" not in found["versions"]
+    for row in found["rows"].values():
+        assert "fewshot/5" in row
+        assert "fewshot/10" not in row
+    assert "fewshot/10 is left out: 10 samples of each class" in call(capsys, *words, "all").out
+    refused(call(capsys, *words, "fewshot/10"), "of which one has 6")
+
+
+def test_what_is_known_of_a_fit_stands_beside_its_number(capsys, finished, parted, monkeypatch):
+    monkeypatch.setattr(linear, "FINAL", 0.0)
+    words = ("evaluate", finished, "--data", parted, "--protocols", "logreg,knn/20")
+    found = json.loads(call(capsys, *words, "--json").out)
+    for row in ROWS:
+        assert set(found["notes"][row]) == {"logreg"}
+        assert "the fit did not converge" in found["notes"][row]["logreg"]
+    answer = call(capsys, *words).out
+    low, high = found["intervals"]["encoder"]["logreg"]
+    assert f"{found['rows']['encoder']['logreg']:.1f} ±{(high - low) / 2:.1f}*" in answer
+    assert "* logreg of raw pixels: the fit did not converge" in answer
+
+
+def test_notes_are_kept_and_go_with_what_they_are_of():
+    common = {"split": "", "train": 1, "test": 1, "intervals": {"e": {}}, "sd": {"e": {}}}
+    old = common | {"rows": {"e": {"a": 1, "b": 1}}, "notes": {"e": {"a": "x", "b": "y"}}}
+    new = common | {"rows": {"e": {"b": 2}}, "notes": {"e": {}}}
+    found = merged(old | {"versions": {"a": 1, "b": 1}}, new | {"versions": {"b": 1}})
+    assert found["rows"] == {"e": {"a": 1, "b": 2}}
+    assert found["notes"] == {"e": {"a": "x"}}
+    del old["notes"]  # as it was written before there were any
+    assert merged(old | {"versions": {}}, new | {"versions": {}})["notes"] == {"e": {}}
+
+
+def shown(width, **more):
+    """The table of a result of these protocols, on a terminal of that width."""
+    scores = dict.fromkeys(more, 80.0)
+    result = {"rows": dict.fromkeys(ROWS, scores), "train": 10, "test": 10, "split": "test: some"}
+    result |= {"intervals": {row: dict.fromkeys(more, (79.0, 81.0)) for row in ROWS}}
+    sd = {name: value for name, value in more.items() if value is not None}
+    console = Console(width=width, file=io.StringIO())
+    table.show(result | {"sd": dict.fromkeys(ROWS, sd)}, console)
+    return console.file.getvalue()
+
+
+def test_many_protocols_are_rows_so_that_every_number_can_be_read():
+    names = {f"fewshot/{n}": None for n in range(9)}
+    narrow, wide = shown(80, **names), shown(200, **names)
+    for out in (narrow, wide):
+        assert out.count("80.0 ±1.0") == 27
+        assert "…" not in out
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert "same encoder, random weights" in wide
+    assert "│ random weights │" in narrow.replace("┃", "│")
+    assert "same encoder, random weights" in shown(80, **{"knn/20": None})
+
+
+def test_the_spread_of_draws_is_their_deviation():
+    out = shown(80, **{"knn/20": None, "fewshot/1": 3.25})
+    assert out.count("80.0 ±1.0") == 3
+    assert out.count("80.0 ±3.2") == 3
+    said = "±: half of the 95 % interval over test images; the standard deviation over draws of"
+    assert f"{said} fewshot/1" in " ".join(out.split())
+    assert "±: half of the 95 % interval over test images\n" in shown(80, **{"knn/20": None})
+
+
+def test_the_images_of_the_train_part_are_no_test_part(capsys, finished, data, tmp_path):
+    words = ("evaluate", finished, "--data", data, "--protocols", "knn", "--test")
+    refused(call(capsys, *words, data), f"{data} holds the images of", "--test")
+    copy = shutil.copy(data, tmp_path / "copy.npz")
+    refused(call(capsys, *words, copy), "which are trained on")
+    folders = [tmp_path / name for name in ("one", "other")]
+    for folder, shade in zip(folders, (0, 90), strict=True):  # files of one name and size
+        for name in ("cat", "dog"):
+            (folder / name).mkdir(parents=True)
+            for i in range(3):
+                pixels = np.full((8, 8), 10 * i + shade, np.uint8)
+                Image.fromarray(pixels).save(folder / name / f"{i}.bmp")
+    words = ("evaluate", finished, "--data", folders[0], "--protocols", "knn", "--test")
+    refused(call(capsys, *words, folders[0]), "which are trained on")
+    assert call(capsys, *words, folders[1]).code == 0
+
+
+def test_the_split_says_what_was_pre_trained_on(finished, data, tmp_path):
+    other = archive(tmp_path / "other.npz", seed=1)
+    split = [evaluate(finished, d, protocols=["knn/20"])["split"] for d in (data, other)]
+    assert split[0].endswith("held out by seed 0; its images, not its labels, were pre-trained on")
+    assert split[1].endswith("held out by seed 0")
 
 
 def test_two_evaluations_agree(capsys, finished, parted):

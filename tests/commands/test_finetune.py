@@ -1,13 +1,21 @@
 import json
 import shutil
+from dataclasses import asdict
 
 import numpy as np
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
 import selftaught
-from commands.tiny import call, photographs, refused, training, tree
+from commands.tiny import archive, call, photographs, refused, training, tree
 from selftaught import checkpoint
+from selftaught.commands.classifying import Chosen, Classifying
+from selftaught.commands.parts import parts
+from selftaught.commands.supervised import call_of
+from selftaught.commands.trainings import FineTuneSettings
+from selftaught.pretrained import read_card
+from selftaught.runfolder import RunFolder
 
 ROWS = ["fine-tuned", "from scratch", "logreg", "logreg on pixels"]
 
@@ -129,12 +137,46 @@ def test_the_head_is_kept_from_a_layer_on(capsys, finished, few, tmp_path):
     refused(answer, "mae has no projection head")
 
 
+def test_of_simclr_v2_the_first_layer_is_kept_unless_asked(capsys, few, tmp_path):
+    run = tmp_path / "run"
+    call(capsys, *training("simclr_v2", few, run))
+    for more, kept in (((), 1), (("--from-head-layer", 0), 0)):
+        out = tmp_path / f"{kept}"
+        assert tune(capsys, run, few, out, *more, steps=1).code == 0
+        assert ("network.1.0.weight" in weights(out / "fine-tuned")) == bool(kept)
+        assert described(out)["call"]["arguments"]["from_head_layer"] == kept
+
+
 def test_the_settings_stay_those_it_began_with(capsys, finished, few, tmp_path):
     out = tmp_path / "out"
     tune(capsys, finished, few, out)
     before = tree(out)
     refused(tune(capsys, finished, few, out, "--resume", "--lr", 1), "other settings (arguments)")
     assert tree(out) == before
+
+
+def test_the_labelled_items_stay_those_it_began_with(capsys, finished, few, tmp_path):
+    data, out = archive(tmp_path / "x.npz", 60), tmp_path / "out"
+    words = ("finetune", finished, data, "--out", out, "--steps", 2, "--batch-size", 8, "--resume")
+    assert call(capsys, *words, "--test", few).code == 0
+    before = tree(out)
+    refused(call(capsys, *words), "was begun on other labelled images", "--test")
+    assert tree(out) == before
+    assert call(capsys, *words, "--test", few).code == 0
+
+
+def test_learning_rates_fall_where_the_encoder_is_learned(finished, few, tmp_path):
+    rates = {}
+    for name, scratch in (("fine-tuned", False), ("from scratch", True)):
+        arguments = {"run": str(finished)} | asdict(FineTuneSettings(layer_decay=0.5))
+        budget = {"steps": 1, "minutes": None, "seed": 0, "precision": "auto"}
+        asked = call_of(few, 8, arguments, **budget) | {"method": name}
+        some = Chosen.of(parts(few, None)[0], "all", 0)
+        how = (RunFolder(tmp_path / name), asked, "cpu", Console(quiet=True), read_card(finished))
+        job = Classifying(*how, some, scratch=scratch)
+        rates[name] = {group["lr"] for group in job.run.optimizer.param_groups}
+    assert rates["from scratch"] == {1e-3}
+    assert len(rates["fine-tuned"]) > 3
 
 
 def test_bad_input(capsys, finished, few, tmp_path):

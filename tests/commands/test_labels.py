@@ -30,7 +30,9 @@ def test_the_seed_decides_which():
     assert len(one.unique()) == len(one)
 
 
-@pytest.mark.parametrize("asked", ["10", "ten%", "4-per-class", "0-per-class", "-1%", "300%", ""])
+@pytest.mark.parametrize(
+    "asked", ["10", "ten%", "4-per-class", "0-per-class", "-1%", "0%", "0.0%", "300%", ""]
+)
 def test_anything_else_is_refused(asked):
     with pytest.raises(UserError, match="--labels"):
         choose(LABELS, asked, 0)

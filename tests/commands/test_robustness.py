@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,8 +55,9 @@ def test_the_table(capsys, run, few):
     words = [w for w in asked(run, few, "--attacks", "fgsm") if w != "--json"]
     answer = call(capsys, *words)
     assert answer.code == 0, answer.err
-    for word in ("supervised", "random weights", "raw pixels", "fgsm/32", "mCE", "20 test images"):
-        assert word in answer.out
+    words = ("supervised", "random weights", "raw pixels", "fgsm/32", "20 test images")
+    for word in (*words, "mCE of 2 ", "± is half of"):
+        assert word in " ".join(answer.out.split())
     assert "pgd" not in answer.out
 
 
@@ -88,9 +90,65 @@ def test_bad_input(capsys, finished, few, more, word):
     refused(call(capsys, "robustness", finished, few, *more), word)
 
 
-def test_other_settings_for_the_network_that_is_there(capsys, run, few):
-    call(capsys, *asked(run, few))
-    refused(call(capsys, *asked(run, few, "--steps", 31)), "other settings (steps)")
+def test_networks_that_cut_the_gradient_are_flat(capsys, few, tmp_path):
+    options = (
+        "--dim",
+        16,
+        "--depth",
+        2,
+        "--layer",
+        1,
+        "--heads",
+        2,
+        "--batch-size",
+        16,
+        "--steps",
+        2,
+    )
+    made = call(
+        *(capsys, "pretrain", "igpt", few, "--out", tmp_path / "igpt", "--evaluate", "off"),
+        *options,
+    )
+    assert made.code == 0, made.err
+    words = ("--steps", 2, "--images", 10, "--epsilons", 4, "--corruptions", "none")
+    answer = call(capsys, "robustness", tmp_path / "igpt", few, *words)
+    assert answer.code == 0, answer.err
+    found = json.loads((tmp_path / "igpt" / "robustness.json").read_text())[str(few)]
+    assert found["flat"] == {"encoder": 100.0, "supervised": 100.0, "random": 100.0, "pixels": 0.0}
+    assert "no gradient, so not attacked: this encoder 100 %" in " ".join(answer.out.split())
+
+
+def brief(run, data, **more):
+    options = {"attacks": [], "corruptions": [], "images": 10, "quiet": True, "steps": 2}
+    return robustness(run, data, **options | more)["supervised"]["folder"]
+
+
+def test_each_data_split_and_settings_have_a_network_of_their_own(finished, few, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    data, other = archive(tmp_path / "x.npz", 60), archive(tmp_path / "other.npz", 60, seed=1)
+    folders = [brief(run, data), brief(run, data, steps=3), brief(run, data, seed=1)]
+    folders += [brief(run, other), brief(run, data, test=few)]
+    assert len(set(folders)) == len(folders)
+    assert all(Path(folder).parent == run / "supervised" for folder in folders)
+    labels = [json.loads(Path(f, "encoder.json").read_text())["finetuned"] for f in folders]
+    assert labels[0]["items"] != labels[4]["items"]
+    moved = tmp_path / "moved"
+    run.rename(moved)
+    times = {p: p.stat().st_mtime_ns for p in moved.rglob("encoder.safetensors")}
+    assert Path(brief(moved, data, test=few)).name == Path(folders[4]).name
+    assert times == {p: p.stat().st_mtime_ns for p in moved.rglob("encoder.safetensors")}
+
+
+def test_a_network_of_other_labels_is_refused(capsys, run, few, tmp_path):
+    data = archive(tmp_path / "x.npz", 60)
+    words = ("finetune", run, data, "--steps", 2, "--batch-size", 8, "--out")
+    call(capsys, *words, tmp_path / "few", "--labels", "3-per-class")
+    call(capsys, *words, tmp_path / "all", "--test", few)
+    words = ("robustness", run, data, "--attacks", "none", "--corruptions", "none", "--supervised")
+    refused(call(capsys, *words, tmp_path / "few"), "other labelled images (labels: 3-per-class)")
+    refused(call(capsys, *words, tmp_path / "all"), "other labelled images (labels: all)")
+    assert call(capsys, *words, tmp_path / "all", "--test", few).code == 0
 
 
 def test_data_without_labels_and_runs_that_are_none(capsys, finished, few, tmp_path):

@@ -13,6 +13,7 @@ from selftaught.cli import main
 OPTIONS = {
     "simclr": ("--hidden", "32", "--dim", "16"),
     "byol": ("--hidden", "32", "--dim", "16"),
+    "simclr_v2": ("--dim", "16"),
     "mae": ("--dim", "32", "--depth", "1", "--heads", "2"),
     "vqvae": ("--codes", "16", "--dim", "8"),
     "gan": ("--dim", "8", "--width", "8"),

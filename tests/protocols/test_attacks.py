@@ -4,7 +4,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from selftaught.nn.encoders import build
-from selftaught.protocols.attacks import fgsm, pgd
+from selftaught.protocols.attacks import fgsm, pgd, slope
 from selftaught.protocols.linear import logreg
 
 
@@ -27,9 +27,24 @@ def digits():
     return nn.Sequential(encoder, head).eval(), x[1000:1200], y[1000:1200]
 
 
+class Palette(nn.Module):
+    def forward(self, x):
+        return (2 * x).round().long().float().flatten(1)
+
+
 def accuracy(network, x, y):
     with torch.no_grad():
         return (network(x).argmax(1) == y).double().mean().item()
+
+
+def test_a_network_that_cuts_the_gradient_has_none():
+    """As one that begins with the nearest colour of a palette."""
+    x, y = torch.rand(4, 1, 2, 2), torch.tensor([0, 1, 0, 1])
+    network = nn.Sequential(Palette(), nn.Linear(4, 2))
+    for learned in (True, False):
+        network.requires_grad_(learned)
+        assert torch.equal(slope(network, x, y), torch.zeros_like(x))
+        assert torch.equal(fgsm(network, x, y, 0.1), x)
 
 
 @pytest.mark.parametrize("epsilon", [2 / 255, 16 / 255])

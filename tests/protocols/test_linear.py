@@ -5,7 +5,7 @@ from sklearn.linear_model import LogisticRegression
 
 from selftaught.errors import UserError
 from selftaught.protocols import linear
-from selftaught.protocols.convex import folds
+from selftaught.protocols.convex import doubts, folds
 from selftaught.protocols.linear import logreg
 
 
@@ -140,6 +140,24 @@ def test_says_when_it_has_not_converged(monkeypatch):
     found = logreg(x, y, test_x, grid=(1.0,))
     assert not found.converged
     assert found.weight.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("held_out", "edge"),
+    [
+        ((0.5, 0.6, 0.4), ""),
+        ((0.5, 0.5, 0.4), ""),  # the smallest of equals is at the edge, and none beyond is better
+        ((0.6, 0.5, 0.4), "C is at the edge of what was tried (0.1)"),
+        ((0.4, 0.5, 0.6), "C is at the edge of what was tried (10)"),
+    ],
+)
+def test_what_is_to_be_said_beside_a_number(held_out, edge):
+    of = dict(zip((0.1, 1.0, 10.0), held_out, strict=True))
+    assert doubts(of, converged=True) == edge
+    assert doubts(of, converged=False) == "; ".join(
+        ["the fit did not converge", edge][: 1 + bool(edge)]
+    )
+    assert not doubts({1.0: 0.5}, converged=True)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from sklearn.svm import LinearSVC
 
 from protocols.test_linear import draw, standardised
 from selftaught.errors import UserError
+from selftaught.protocols import margin
 from selftaught.protocols.convex import SQUARED_HINGE, Samples, folds, solve
 from selftaught.protocols.margin import svm, svm_tags
 
@@ -43,6 +44,15 @@ def test_predicts_what_liblinear_predicts_with_the_c_of_cross_validation():
     assert max(found.held_out, key=lambda c: (found.held_out[c], -c)) == found.C
     model = exact(train, y.numpy(), found.C)
     assert (model.predict(test) == found.predictions.numpy()).mean() > 0.99
+
+
+def test_says_when_it_has_not_converged(monkeypatch):
+    (x, y, test_x, _), (tagged, labels) = draw(), tags()
+    assert svm(x, y, test_x).converged
+    assert svm_tags(tagged, labels, tagged).converged
+    monkeypatch.setattr(margin, "FINAL", 0.0)
+    assert not svm(x, y, test_x).converged
+    assert not svm_tags(tagged, labels, tagged).converged
 
 
 def test_labels_that_do_not_fit_are_refused():

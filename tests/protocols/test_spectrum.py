@@ -52,6 +52,26 @@ def test_finds_a_planted_decay(alpha):
     assert found.stable_rank == pytest.approx(eigenvalues.sum(), rel=1e-9)
 
 
+def test_the_decay_is_that_of_ranks_11_to_100():
+    rank = np.arange(1, 201.0)
+    values = np.where(rank <= 10, 5.0, rank**-1.0)
+    values[100:] = values[99] * (rank[100:] / 100) ** -6
+    found = signals_of(planted(np.sqrt(values), n=600)).alpha
+    assert found == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize("dim", [24, 60, 150])
+def test_the_decay_equals_the_reference(dim):
+    z = gaussian(400, dim) * torch.arange(1, dim + 1) ** -0.7
+    assert signals_of(z).alpha == pytest.approx(reference.alpha(z.numpy()), rel=1e-9)
+
+
+@pytest.mark.parametrize("rank", [2, 3, 10, 21, 22])
+def test_the_decay_of_few_eigenvalues(rank):
+    found = signals_of(planted(np.arange(1, rank + 1.0) ** -0.75)).alpha
+    assert found == pytest.approx(1.5, abs=1e-9)
+
+
 def test_an_offset_changes_nothing_of_the_covariance():
     z = planted(np.arange(1, 41.0) ** -0.5)
     one, two = signals_of(z), signals_of(z + 3)

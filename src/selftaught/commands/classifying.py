@@ -1,5 +1,6 @@
 """The training of a classifier on few labels."""
 
+import hashlib
 import math
 from typing import Any, NamedTuple
 
@@ -38,6 +39,18 @@ class Chosen(NamedTuple):
         index = there[choose(train.values[there], labels, seed)]
         return cls(index, train.values[index], int(train.values.max()) + 1)
 
+    @property
+    def digest(self) -> str:
+        """Tells these images and labels from others of the same data, 16 hex digits."""
+        return digest(self.items, self.labels)
+
+
+def digest(items: Tensor, labels: Tensor) -> str:
+    """SHA-256 over numbers of images and their labels, 16 hex digits."""
+    found = hashlib.sha256(items.to(torch.int64).numpy().tobytes())
+    found.update(labels.to(torch.int64).numpy().tobytes())
+    return found.hexdigest()[:16]
+
 
 class Classifying(Supervised):
     """The training of one classifier, from an encoder's weights or from random ones."""
@@ -64,7 +77,7 @@ class Classifying(Supervised):
         own = among(FineTuneSettings, self.call["arguments"])
         with torch.random.fork_rng([]):
             torch.manual_seed(seeds.derive(self.call["seed"], "weights"))
-            encoder, kept = self._networks(own.from_head_layer)
+            encoder, kept = self._networks(own.from_head_layer or 0)
             method = Classifier(
                 encoder,
                 labels=self.chosen.labels,
@@ -77,7 +90,8 @@ class Classifying(Supervised):
                 method.begin_with(self.last.weight, self.last.bias)
         count = len(self.chosen.items)
         batch = settings.batch_size_for(None, own.batch_size, count)
-        rates = {"lr": own.lr, "weight_decay": own.weight_decay, "decay": own.layer_decay}
+        decay = 1.0 if self.scratch else own.layer_decay
+        rates = {"lr": own.lr, "weight_decay": own.weight_decay, "decay": decay}
         run = Run(
             method=method,
             views=views_of(self.pixels, encoder, own.smallest_crop),

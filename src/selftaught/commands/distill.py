@@ -2,9 +2,10 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from rich.console import Console
@@ -12,8 +13,8 @@ from torch import Tensor
 
 from selftaught import checkpoint, pretrained, seeds
 from selftaught.commands import settings
-from selftaught.commands.classifying import Chosen
-from selftaught.commands.parts import parts
+from selftaught.commands.classifying import Chosen, digest
+from selftaught.commands.parts import Labelled, parts
 from selftaught.commands.scores import rounded
 from selftaught.commands.supervised import (
     Supervised,
@@ -24,7 +25,7 @@ from selftaught.commands.supervised import (
     views_of,
 )
 from selftaught.commands.trainings import DistilSettings, among, chosen
-from selftaught.data.images import open_images
+from selftaught.data.images import Images, open_images
 from selftaught.errors import UserError
 from selftaught.methods.classifier import Classifier
 from selftaught.methods.distilled import Distilled
@@ -58,7 +59,8 @@ def distill(
 
     ``run`` is what `selftaught.finetune` made. The data need no labels; where they have some,
     ``labels`` says which may be used, as in `selftaught.finetune`, and all of the test part's serve
-    to compare the two. ``more`` are `DistilSettings`.
+    to compare the two; a test part that is held out is not trained on. ``more`` are
+    `DistilSettings`.
 
     Returns ``{"rows": {"teacher": accuracy, "student": ...}, "intervals": ..., "parameters":
     {"teacher": N, "student": N}, "test": N, ...}``, without accuracies where there are no labels,
@@ -74,9 +76,11 @@ def distill(
     arguments = {"run": str(run), "student": student, "labels": labels or ""} | asdict(own)
     budget = {"steps": steps, "minutes": minutes, "seed": seed, "precision": precision}
     asked = call_of(data, card["pixels"]["size"], arguments, **budget) | {"method": "distilled"}
+    split = _split(data, test, card)
+    shown = _shown(data, split, labels, seed or 0)
+    asked |= {"items": digest(*shown)}
     same_settings(place, asked)
-    known = _known(data, labels, seed or 0)
-    job = Distilling(place, asked, device, console, card, teacher, known)
+    job = Distilling(place, asked, device, console, card, teacher, shown)
     sizes = {
         "teacher": sum(p.numel() for p in teacher.parameters()),
         "student": pretrained.parameter_count([job.run.method]),
@@ -89,37 +93,63 @@ def distill(
         )
     job.complete()
     result = {"rows": {}, "intervals": {}, "parameters": sizes, "call": asked}
-    result |= _compared(job, data, test)
+    result |= _compared(job, split)
     checkpoint.write_atomic(place.path / "distill.json", json.dumps(result, indent=2).encode())
     console.print(table.distilled(result))
     return result
 
 
-def _known(data: str | Path, labels: str | None, seed: int) -> Tensor:
-    """The class of each image that may be used (N,), -1 for all others."""
-    if not labels:
-        return torch.full((len(open_images(data)),), -1)
-    train, _, _ = parts(data, None)
-    items = Chosen.of(train, labels, seed).items
-    known = torch.full_like(train.values, -1)
-    known[items] = train.values[items]
-    return known
+class Shown(NamedTuple):
+    """What a student is trained on."""
+
+    items: Tensor  # (N,) among all images of the train part
+    known: Tensor  # (N,) their classes, -1 where these may not be used
 
 
-def _compared(job: "Distilling", data: str | Path, test: str | Path | None) -> dict[str, Any]:
-    """The accuracies of teacher and student, where there are labels to compare with."""
+def _split(
+    data: str | Path, test: str | Path | None, card: Mapping[str, Any]
+) -> tuple[Labelled, Labelled, str] | None:
+    """What `parts` says, or None where there are no labels to test with."""
     try:
-        _, held, split = parts(data, test)
+        return parts(data, test, card=card)
     except UserError:
         if test is not None:
             raise
+        return None
+
+
+def _shown(
+    data: str | Path,
+    split: tuple[Labelled, Labelled, str] | None,
+    labels: str | None,
+    seed: int,
+) -> Shown:
+    """All images but those that are held out, and the labels that may be used."""
+    if labels and split is None:
+        parts(data, None)  # says what is wrong
+    count = len(open_images(data)) if split is None else len(split[0].images)
+    known = torch.full((count,), -1)
+    if split is None:
+        return Shown(torch.arange(count), known)
+    train = split[0]
+    if labels:
+        some = Chosen.of(train, labels, seed)
+        known[some.items] = some.labels
+    items = train.chosen.nonzero().squeeze(1)
+    return Shown(items, known[items])
+
+
+def _compared(job: "Distilling", split: tuple[Labelled, Labelled, str] | None) -> dict[str, Any]:
+    """The accuracies of teacher and student, where there are labels to compare with."""
+    if split is None:
         return {"test": 0, "split": "no labels to test with"}
+    _, held, said = split
     like = pretrained.Pretrained(job.run.method.encoder, job.pixels, job.card)
     found = {"student": job.accuracy(held), "teacher": accuracy(job.teacher.network, like, held)}
     return {
         **rounded(found),
         "test": int(held.chosen.sum()),
-        "split": split,
+        "split": said,
     }
 
 
@@ -134,10 +164,13 @@ class Distilling(Supervised):
         console: Console,
         card: dict[str, Any],
         teacher: Classifier,
-        known: Tensor,
+        shown: Shown,
     ) -> None:
-        self.teacher, self.known = teacher, known
+        self.teacher, self.shown = teacher, shown
         super().__init__(folder, call, device, console, card)
+
+    def _choose(self) -> Images:
+        return self.images.take(self.shown.items)
 
     def _build(self) -> Run:
         arguments = self.call["arguments"]
@@ -149,7 +182,7 @@ class Distilling(Supervised):
                 build(arguments["student"], channels=pixels.channels, size=pixels.size),
                 self.teacher.network,
                 classes=self.teacher.network[2].out_features,  # pyright: ignore
-                labels=self.known,
+                labels=self.shown.known,
                 temperature=own.temperature,
                 label_weight=own.label_weight,
             )
@@ -157,16 +190,16 @@ class Distilling(Supervised):
             method=method,
             views=views_of(pixels, method.encoder, own.smallest_crop),
             optimizer=torch.optim.AdamW(groups(method, weight_decay=own.weight_decay), lr=own.lr),
-            batch_size=settings.batch_size_for(None, own.batch_size, len(self.images)),
+            batch_size=settings.batch_size_for(None, own.batch_size, len(self.shown.items)),
             epochs=EPOCHS,
             schedule=Schedule(own.warmup),
         )
         return self._placed(run)
 
     def _announce(self) -> None:
-        count, student = int((self.known >= 0).sum()), self.call["arguments"]["student"]
+        count, student = int((self.shown.known >= 0).sum()), self.call["arguments"]["student"]
         labels = f"{count:,} labels" if count else "no labels"
-        self._say(f"distilling to {student}: {len(self.images):,} images, {labels}")
+        self._say(f"distilling to {student}: {len(self.shown.items):,} images, {labels}")
 
     def _origin(self) -> dict[str, Any]:
         own = self.call["arguments"]

@@ -13,11 +13,13 @@ from torch import Tensor
 from selftaught import pretrained
 from selftaught.checkpoint import write_atomic
 from selftaught.commands import probes
+from selftaught.commands.features import raw
 from selftaught.commands.parts import KINDS, Kind, Seen, kind_of, parts
 from selftaught.commands.scores import Score, mean_score, over_draws, rounded_rows, score_of
 from selftaught.commands.settings import device_of
 from selftaught.errors import UserError
 from selftaught.pretrained import Pretrained
+from selftaught.protocols.convex import doubts
 from selftaught.protocols.fewshot import fewshot
 from selftaught.protocols.grouping import clustering
 from selftaught.protocols.knn import knn
@@ -35,27 +37,41 @@ class Protocol(NamedTuple):
     version: int = 1  # a number may be compared with others of the same version only
 
 
-def _hits(predict: Callable[[Tensor, Tensor, Tensor], Tensor], version: int = 1) -> Protocol:
+def _hits(predict: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Protocol:
     """The accuracy of a classifier of features."""
 
     def measure(seen: Seen) -> dict[str, Score]:
         x, y, tx, ty = seen.features
         return {"": mean_score(predict(x, y, tx).cpu() == ty)}
 
-    return Protocol(measure, version=version)
+    return Protocol(measure)
 
 
 def _fewshot(shots: int) -> Protocol:
     return Protocol(lambda seen: {"": over_draws(fewshot(*seen.features, shots=shots))})
 
 
+def _logreg(seen: Seen) -> dict[str, Score]:
+    x, y, tx, ty = seen.features
+    found = logreg(x, y, tx)
+    note = doubts(found.held_out, converged=found.converged)
+    return {"": mean_score(found.predictions == ty)._replace(note=note)}
+
+
 def _svm(seen: Seen) -> dict[str, Score]:
     """Accuracy, or the mean average precision of several labels an image."""
     x, y, tx, ty = seen.features
     if y.ndim == 1:
-        return {"": mean_score(svm(x, y, tx).predictions == ty)}
-    found = mean_precision(svm_tags(x, y, tx).scores, ty)
-    return {name: score_of(value, (low, high)) for name, (value, low, high) in found.items()}
+        found = svm(x, y, tx)
+        note = doubts(found.held_out, converged=found.converged)
+        return {"": mean_score(found.predictions == ty)._replace(note=note)}
+    tags = svm_tags(x, y, tx)
+    note = "" if tags.converged else doubts({}, converged=False)
+    scores = mean_precision(tags.scores, ty)
+    return {
+        name: score_of(value, (low, high))._replace(note=note)
+        for name, (value, low, high) in scores.items()
+    }
 
 
 def _retrieval(seen: Seen) -> dict[str, Score]:
@@ -73,7 +89,7 @@ CLUSTERINGS = 3
 PROTOCOLS: dict[str, Protocol] = {
     "knn/20": _hits(lambda x, y, tx: knn(x, y, tx, k=20)),
     "knn/200": _hits(lambda x, y, tx: knn(x, y, tx, k=200)),
-    "logreg": _hits(lambda x, y, tx: logreg(x, y, tx).predictions, version=2),
+    "logreg": Protocol(_logreg, version=2),
     "linear_sgd": Protocol(probes.sweep),
     "svm": Protocol(_svm, ("labels", "tags")),
     "fewshot/1": _fewshot(1),
@@ -83,6 +99,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "clustering": Protocol(_clustering),
     "retrieval": Protocol(_retrieval),
 }
+Measured = dict[str, dict[str, Score]]  # by the protocol and the end of its name
 USUAL = ("knn/20", "knn/200", "logreg")
 RECORD = "evaluation.json"
 
@@ -102,19 +119,21 @@ def evaluate(
     ``data`` and ``test`` are labelled images; ``test`` may be left out where the data have a test
     part of their own, else a fifth is held out by a fixed seed. ``protocols`` are those of
     ``PROTOCOLS`` that the data are made for: images with one label, with several (``svm``) or with
-    masks (``dense_knn``); ``all`` is every one of these. Returns ``{"rows": {"encoder":
-    {"knn/20": ..., ...}, "random": ..., "pixels": ...}, "intervals": {"encoder": {"knn/20": [low,
-    high], ...}, ...}, "sd": the same of protocols that draw, "versions": of the protocols, "train":
-    N, "test": N, "split": how the test part was chosen}``. Features are taken in float32, once for
-    all protocols, and with ``cached`` once for all calls; that the encoder did not change is
-    asserted. ``rows`` leaves out baselines that the caller has already. Raises UserError where
-    labels are missing, or a protocol is unknown or made for other data.
+    masks (``dense_knn``); ``all`` is every one of these that has enough images and labels to go by.
+    Returns ``{"rows": {"encoder": {"knn/20": ..., ...}, "random": ..., "pixels": ...}, "intervals":
+    {"encoder": {"knn/20": [low, high], ...}, ...}, "sd": the same of protocols that draw, "notes":
+    what to know of a number, as that a fit did not converge, "left_out": {protocol: why},
+    "versions": of the protocols, "train": N, "test": N, "split": how the test part was chosen}``.
+    Features are taken in float32, once for all protocols, and with ``cached`` once for all calls;
+    that the encoder did not change is asserted. ``rows`` leaves out baselines that the caller has
+    already. Raises UserError where labels are missing, a protocol is unknown or made for other
+    data, and for an encoder whose features are not finite.
     """
-    asked = _protocols(protocols)
+    asked, everything = _protocols(protocols), "all" in protocols
     encoder = run if isinstance(run, Pretrained) else pretrained.load(run)
     kind = kind_of(data)
-    names = _fitting(asked, kind, str(data), everything="all" in protocols)
-    train, held, split = parts(data, test, kind)
+    names = _fitting(asked, kind, str(data), everything=everything)
+    train, held, split = parts(data, test, kind, card=encoder.card)
     place = device_of(device)
     nets: dict[str, Callable[[], torch.nn.Module]] = {
         "encoder": lambda: encoder,
@@ -123,21 +142,30 @@ def evaluate(
     }
     before = {name: t.clone() for name, t in encoder.state_dict().items()}
     encoder.to(place)
-    scores: dict[str, dict[str, Score]] = {}
+    found: dict[str, Measured] = {}
+    left_out: dict[str, str] = {}
     counts = (0, 0)
     for row in rows:
         keep = cached and row != "pixels"
         seen = Seen(nets[row]().to(place), encoder, train, held, cached=keep)
-        scores[row] = _scores(names, seen)
+        if everything and kind != "masks":
+            _ = seen.features  # so that no protocol is left out for want of them
+        found[row] = _measured(names, seen, left_out if everything else None)
+        names = [name for name in names if name not in left_out]
         counts = seen.counts()
+    if not names:
+        raise UserError(next(iter(left_out.values())))
     for name, tensor in encoder.state_dict().items():
-        assert torch.equal(tensor.cpu(), before[name].cpu()), f"the evaluation changed {name}"
+        assert torch.equal(raw(tensor), raw(before[name])), f"the evaluation changed {name}"
+    scores = {row: _flat(of, names) for row, of in found.items()}
     return {
         **rounded_rows(scores),
         "sd": {
             row: {n: round(s.sd, 2) for n, s in of.items() if s.sd is not None}
             for row, of in scores.items()
         },
+        "notes": {row: {n: s.note for n, s in of.items() if s.note} for row, of in scores.items()},
+        "left_out": left_out,
         "versions": {name: PROTOCOLS[name].version for name in names},
         "train": counts[0],
         "test": counts[1],
@@ -171,20 +199,35 @@ def merged(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     """What was found, and what protocols found before that it lacks, on the same split."""
     if any(before.get(key) != found[key] for key in ("split", "train", "test")):
         return found
-    parts = {
-        part: {row: before[part].get(row, {}) | v for row, v in found[part].items()}
-        for part in ("rows", "intervals", "sd")
-    }
+    parts = {}
+    for part in ("rows", "intervals", "sd", "notes"):
+        parts[part] = {}
+        for row, new in found[part].items():
+            old = before.get(part, {}).get(row, {}).items()
+            parts[part][row] = {n: v for n, v in old if n not in found["rows"][row]} | new
     return found | parts | {"versions": before["versions"] | found["versions"]}
 
 
-def _scores(names: Iterable[str], seen: Seen) -> dict[str, Score]:
-    """By the protocols' full names."""
+def _measured(names: Iterable[str], seen: Seen, left_out: dict[str, str] | None) -> Measured:
+    """By the protocols' names; where it is given, why some cannot be measured goes to left_out."""
     found = {}
     for name in names:
-        for end, score in PROTOCOLS[name].measure(seen).items():
-            found[f"{name}/{end}" if end else name] = score
+        try:
+            found[name] = PROTOCOLS[name].measure(seen)
+        except UserError as error:
+            if left_out is None:
+                raise
+            left_out[name] = str(error)
     return found
+
+
+def _flat(found: Measured, names: Iterable[str]) -> dict[str, Score]:
+    """By the protocols' full names."""
+    return {
+        f"{name}/{end}" if end else name: score
+        for name in names
+        for end, score in found[name].items()
+    }
 
 
 def _protocols(asked: Iterable[str]) -> list[str]:

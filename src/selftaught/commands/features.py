@@ -13,6 +13,7 @@ from torch import Tensor
 from selftaught.checkpoint import write_atomic
 from selftaught.data.batches import plain
 from selftaught.data.images import Images
+from selftaught.errors import UserError
 from selftaught.pretrained import Pretrained
 
 BATCH = 128
@@ -26,7 +27,8 @@ def features(
     """Features (N, D) in float32 on the CPU of every sound image, and the images' numbers (N,).
 
     ``like`` says where to compute and how images are preprocessed. With ``cached`` they are read
-    from the cache where the same weights saw the same images before, and else left there.
+    from the cache where the same weights saw the same images before, and else left there. Raises
+    UserError for features that are not finite.
     """
     path = _place(net, like, images) if cached else None
     if path is not None and (found := _read(path)) is not None:
@@ -35,12 +37,27 @@ def features(
     parts, index = [], []
     for numbers, x in plain(images, like.views, BATCH):
         x = x.to(device=device, memory_format=torch.channels_last)
-        parts.append(net(x).float().cpu())
+        parts.append(finite(net(x).float().cpu()))
         index.append(numbers)
     result = torch.cat(parts), torch.cat(index)
     if path is not None:
         _keep(path, *result)
     return result
+
+
+def finite(x: Tensor) -> Tensor:
+    """The features x; UserError where one is NaN or infinite."""
+    if not x.isfinite().all():
+        raise UserError(
+            "features hold NaN or infinity: the encoder has diverged; train it again with a lower "
+            "learning rate, or give another run"
+        )
+    return x
+
+
+def raw(tensor: Tensor) -> Tensor:
+    """The bytes of a tensor, on the CPU: NaN equals itself there."""
+    return tensor.cpu().contiguous().flatten().view(torch.uint8)
 
 
 def cache() -> Path:
@@ -58,7 +75,7 @@ def _place(net: torch.nn.Module, like: Pretrained, images: Images) -> Path:
     digest.update(f"{like.pixels} {images.stamp()}".encode())
     for name, tensor in net.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        digest.update(raw(tensor).numpy().data)
     return cache() / f"{digest.hexdigest()[:32]}.safetensors"
 
 

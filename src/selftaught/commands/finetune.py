@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from selftaught.commands.classifying import Chosen, Classifying
 from selftaught.commands.features import features
 from selftaught.commands.parts import Labelled, parts
 from selftaught.commands.scores import Score, mean_score, rounded
-from selftaught.commands.supervised import call_of, kept_of, same_settings
+from selftaught.commands.supervised import call_of, kept_by_default, kept_of, same_settings
 from selftaught.commands.trainings import FineTuneSettings, chosen
 from selftaught.data.images import open_labels
 from selftaught.data.sources import printable
@@ -56,10 +56,12 @@ def finetune(
     user can mend.
     """
     own, card = chosen(FineTuneSettings, more, "fine-tuning"), pretrained.read_card(run)
+    if own.from_head_layer is None:
+        own = replace(own, from_head_layer=kept_by_default(run, card))
     arguments, size = {"run": str(run), "labels": labels} | asdict(own), card["pixels"]["size"]
     budget = {"steps": steps, "minutes": minutes, "seed": seed, "precision": precision}
     call = call_of(data, size, arguments, **budget)
-    train, held, split = parts(data, test)
+    train, held, split = parts(data, test, card=card)
     console, folder = Console(quiet=quiet), Path(out).expanduser()
     some = Chosen.of(train, labels, call["seed"])
     places = {name: RunFolder(folder / name.replace(" ", "-")) for name in CLASSIFIERS}
@@ -70,7 +72,7 @@ def finetune(
     last = probes.begin(run, own) if own.probe else None
     found: dict[str, Score] = {}
     for name, scratch in CLASSIFIERS.items():
-        asked = call | {"method": name}
+        asked = call | {"method": name, "items": some.digest}
         same_settings(places[name], asked)
         begun = {"scratch": scratch, "last": None if scratch else last}
         job = Classifying(places[name], asked, device, console, card, some, **begun)

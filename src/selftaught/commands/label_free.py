@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from selftaught import pretrained, seeds
+from selftaught.commands.features import finite
 from selftaught.commands.settings import device_of, sample
 from selftaught.data.images import Images, open_images
 from selftaught.data.sources import evenly
@@ -32,10 +33,12 @@ def label_free(
 ) -> dict[str, Any]:
     """Every label-free signal of an encoder, and of the same with random weights.
 
-    Those of the spectrum and of uniformity are taken on an even sample of the images as evaluation
-    sees them; alignment and LiDAR on random views of fewer of them, the same for all methods: crops
-    of 0.15 to 1 of the image, flipped, with changed colours. They compare runs of one method:
-    ``against`` are other runs of the same method and encoder.
+    All are of the encoder's features (RankMe's paper takes the projections). Those of the spectrum
+    and of uniformity are taken on an even sample of the images as evaluation sees them, `SAMPLES`
+    or twice the features' width; alignment and LiDAR on `VIEWS` random views of each of `GROUPS`
+    images, the same for all methods: crops of 0.15 to 1 of the image, flipped, with changed
+    colours. They compare runs of one method: ``against`` are other runs of the same method and
+    encoder.
 
     Returns ``{"rows": {"encoder": {"rankme": ..., ...}, "random": ..., PATH: ...}, "images": N,
     "dim": D, "groups": [N, views], "loss": {term: {"value": ..., "guess": ...}}}``; ``loss`` holds
@@ -96,9 +99,9 @@ def _views(encoder: Pretrained, images: Images) -> Tensor:
 @torch.no_grad()
 def _signals(net: Pretrained, plain: list[Tensor], views: Tensor) -> dict[str, float | None]:
     device = next(net.parameters()).device
-    features = torch.cat([net(x.to(device)).float().cpu() for x in plain])
+    features = torch.cat([finite(net(x.to(device)).float().cpu()) for x in plain])
     parts = views.flatten(0, 1).split(BATCH)
-    groups = torch.cat([net(x.to(device)).float().cpu() for x in parts])
+    groups = torch.cat([finite(net(x.to(device)).float().cpu()) for x in parts])
     groups = groups.unflatten(0, views.shape[:2])
     spectrum = Spectrum(net.dim)
     spectrum.add(features)

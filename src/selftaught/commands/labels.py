@@ -19,7 +19,7 @@ def choose(labels: Tensor, asked: str, seed: int) -> Tensor:
         return torch.arange(len(labels))
     share = re.fullmatch(r"(\d+(?:\.\d+)?)%", asked)
     each = re.fullmatch(r"(\d+)-per-class", asked)
-    if not (share or each):
+    if not (share or each) or (share and not float(share[1])):
         raise UserError(f"--labels {asked} is not understood; use 1%, 10-per-class or all")
     chosen = []
     for number in labels.unique():

@@ -1,5 +1,6 @@
 """Labelled data in a train and a test part, and what a network makes of them."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -11,12 +12,14 @@ from selftaught import seeds
 from selftaught.commands.features import features
 from selftaught.data.images import Images, Labels, Part, has_part, open_images, open_labels
 from selftaught.data.masks import Masks, open_masks
+from selftaught.data.sources import evenly
 from selftaught.data.tags import Tags, open_tags
 from selftaught.errors import UserError
 from selftaught.pretrained import Pretrained
 
 HELD_OUT = 0.2  # share of the data that is held out where they have no test part
 SPLIT_SEED = 0
+COMPARED = 8  # images of two data sets that are looked at to see whether they are the same
 
 Kind = Literal["labels", "tags", "masks"]
 KINDS: dict[Kind, str] = {
@@ -67,11 +70,17 @@ def kind_of(data: str | Path) -> Kind:
 
 
 def parts(
-    data: str | Path, test: str | Path | None, kind: Kind = "labels"
+    data: str | Path,
+    test: str | Path | None,
+    kind: Kind = "labels",
+    *,
+    card: Mapping[str, Any] | None = None,
 ) -> tuple[Labelled, Labelled, str]:
     """The train part and the test part, and how the latter was chosen.
 
-    Raises UserError where the data have no labels of that kind, or other classes in either part.
+    With the ``card`` of an encoder it also says whether that was pre-trained on the images of a
+    test part that is held out. Raises UserError where the data have no labels of that kind, other
+    classes in either part, or the same images in both.
     """
     images, labels = open_images(data), _opened(data, "train", kind)
     values, everything = _values(labels), torch.ones(len(images), dtype=torch.bool)
@@ -80,17 +89,41 @@ def parts(
         held = torch.zeros(len(images), dtype=torch.bool)
         held[order[: max(1, round(HELD_OUT * len(images)))]] = True
         split = f"test: a fifth of {images.name}, held out by seed {SPLIT_SEED}"
+        split += _pretrained_on(images, card or {})
         return Labelled(images, values, ~held), Labelled(images, values, held), split
     source = data if test is None else test
     part = "test" if has_part(source, "test") else "train"
     others = _opened(source, part, kind)
     renumbered = _renumbered(others, labels, f"{source}", f"{data}")
     held_images = open_images(source, part)
+    if test is not None and _same(images, held_images):
+        raise UserError(
+            f"{source} holds the images of {data}, which are trained on; give others to --test, or "
+            "leave it out"
+        )
     return (
         Labelled(images, values, everything),
         Labelled(held_images, renumbered, torch.ones(len(held_images), dtype=torch.bool)),
         f"test: the {part} part of {source}",
     )
+
+
+def _pretrained_on(images: Images, card: Mapping[str, Any]) -> str:
+    """The end of a sentence, where an encoder was trained on these images."""
+    if card.get("data", {}).get("fingerprint") != images.fingerprint():
+        return ""
+    if "finetuned" in card or "transferred" in card:
+        return "; the encoder was trained on its images, and with labels of the same data"
+    return "; its images, not its labels, were pre-trained on"
+
+
+def _same(one: Images, other: Images) -> bool:
+    """Whether two data sets are one; of files, by their names, their sizes and some images."""
+    if one.fingerprint() != other.fingerprint():
+        return False
+    index = evenly(min(COMPARED, len(one)), len(one))
+    (x, used, _), (y, others, _) = one.gather(index), other.gather(index)
+    return torch.equal(used, others) and all(map(torch.equal, x, y))
 
 
 def _opened(data: str | Path, part: Part, kind: Kind) -> Labels | Tags | Masks:

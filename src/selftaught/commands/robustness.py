@@ -1,5 +1,6 @@
 """How accuracy holds under attacks and corruptions, beside the supervised network of one size."""
 
+import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,10 +19,9 @@ from selftaught.commands.classifying import Chosen, Classifying
 from selftaught.commands.features import features
 from selftaught.commands.parts import Labelled, parts
 from selftaught.commands.scores import Score, mean_score, rounded_rows
-from selftaught.commands.supervised import call_of, same_settings, trained_classifier
+from selftaught.commands.supervised import call_of, trained_classifier
 from selftaught.commands.trainings import FineTuneSettings
 from selftaught.data.batches import plain
-from selftaught.data.images import open_images
 from selftaught.data.sources import evenly
 from selftaught.errors import UserError
 from selftaught.pretrained import Pretrained
@@ -33,7 +33,7 @@ EPSILONS = (1.0, 2.0, 4.0, 8.0)  # of 255 levels
 ATTACKS = ("fgsm", "pgd")
 IMAGES = 1000  # of the test part
 BATCH = 100  # images attacked or corrupted at once; what is drawn depends on it
-SUPERVISED = "supervised"  # the folder in that of the run
+SUPERVISED = "supervised"  # the folder in that of the run, with one for each data and settings
 
 
 class Asked(NamedTuple):
@@ -78,21 +78,23 @@ def robustness(
 
     They are logistic regression on the frozen encoder of ``run``, the network of the same size that
     was trained with the labels (``supervised``, a folder that `finetune` made; without it, one is
-    trained for ``steps`` in the run's folder, once), logistic regression on the same encoder with
-    random weights, and on raw pixels. Each is attacked by its own gradient, in pixels, with its
-    normalisation inside; an image counts where it was right before the attack and is after it.
+    trained for ``steps`` in the run's folder, once for the same data, split, steps and seed),
+    logistic regression on the same encoder with random weights, and on raw pixels. Each is attacked
+    by its own gradient, in pixels, with its normalisation inside; an image counts where it was
+    right before the attack and is after it.
     ``epsilons`` are in levels of 255; ``images`` of the test part are used, evenly spread.
 
     Returns ``{"rows": {"encoder": {"clean": ..., "fgsm/2": ..., "jpeg": mean over severities, ...},
-    ...}, "intervals": ..., "severities": {"encoder": {"jpeg": [five accuracies]}}, "mce": relative
-    to the supervised network (Hendrycks & Dietterich 2019, equation 1), in percent, "flat": share
-    of images without any gradient, which no attack by gradients can move, ...}`` and adds it to
-    ``robustness.json`` in the run's folder. Raises UserError for what the user can mend.
+    ...}, "intervals": ..., "severities": {"encoder": {"jpeg": [five accuracies]}}, "mce": over
+    these corruptions, relative to the supervised network (Hendrycks & Dietterich 2019, equation 1,
+    whose mCE is over fifteen and relative to AlexNet), in percent, "flat": share of images without
+    any gradient, which no attack by gradients can move, ...}`` and adds it to ``robustness.json``
+    in the run's folder. Raises UserError for what the user can mend.
     """
     asked = Asked(tuple(attacks), tuple(epsilons), tuple(corruptions), images, seed)
     _check(asked)
     like = pretrained.load(run)
-    train, held, split = parts(data, test)
+    train, held, split = parts(data, test, card=like.card)
     place, console = settings.device_of(device), Console(quiet=quiet)
     net, origin = _supervised(run, data, supervised, steps, seed, device, like, train, console)
     like.to(place)
@@ -170,29 +172,49 @@ def _supervised(
     console: Console,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The network that was trained with labels alone, and how."""
+    some = Chosen.of(train, "all", seed)
     if folder is None:
-        place = RunFolder(Path(run).expanduser() / SUPERVISED)
         arguments = {"run": str(run), "labels": "all"} | asdict(FineTuneSettings())
         budget = {"steps": steps, "minutes": None, "seed": seed, "precision": "auto"}
-        call = call_of(data, like.pixels.size, arguments, **budget) | {"method": "from scratch"}
-        same_settings(place, call)
-        some = Chosen.of(train, "all", seed)
-        Classifying(place, call, device, console, like.card, some, scratch=True).complete()
-        path = place.path
+        call = call_of(data, like.pixels.size, arguments, **budget)
+        call |= {"method": "from scratch", "items": some.digest}
+        path = Path(run).expanduser() / SUPERVISED / _key(call, train, like.card)
+        Classifying(
+            RunFolder(path), call, device, console, like.card, some, scratch=True
+        ).complete()
     else:
         root = Path(folder).expanduser()
         path = root / "from-scratch" if (root / "from-scratch").is_dir() else root
     classifier, card = trained_classifier(path)
     there = RunFolder(path).describe()["data"]["fingerprint"]
     same = all(card[key] == like.card[key] for key in ("recipe", "arguments", "pixels"))
-    if not (card.get("scratch") and same and there == open_images(data).fingerprint()):
+    if not (card.get("scratch") and same and there == train.images.fingerprint()):
         raise UserError(
             f"{path} is not the network of {run} trained from scratch on {data}; give the folder "
             "that `finetune` made of both, or leave out --supervised"
         )
+    if card["finetuned"].get("items") != some.digest:
+        labels = card["finetuned"]["arguments"]["labels"]
+        raise UserError(
+            f"{path} was trained on other labelled images (labels: {labels}) than all of the train "
+            "part here; give the network of `finetune` with --labels all and the same --test, or "
+            "leave out --supervised"
+        )
     return classifier.network, {"folder": str(path), "steps": card["steps"]} | {
         key: card["finetuned"]["arguments"][key] for key in ("labels", "lr", "weight_decay")
     }
+
+
+def _key(call: Mapping[str, Any], train: Labelled, card: Mapping[str, Any]) -> str:
+    """The name of a folder that tells data, labelled items, settings and network from others.
+
+    Where the run and the data lie does not matter.
+    """
+    own = {name: value for name, value in call["arguments"].items() if name != "run"}
+    said = {name: value for name, value in call.items() if name != "data"} | {"arguments": own}
+    said |= {"fingerprint": train.images.fingerprint()}
+    said |= {f"card {name}": card[name] for name in ("recipe", "arguments", "pixels")}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _test(held: Labelled, like: Pretrained, count: int) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ class Score(NamedTuple):
     low: float  # of its 95 % interval over test sets, or of its range over draws
     high: float
     sd: float | None = None  # over draws
+    note: str = ""  # what the reader should know of it
 
 
 def mean_score(values: Tensor) -> Score:

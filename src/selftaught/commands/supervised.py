@@ -104,6 +104,13 @@ def fresh(card: Mapping[str, Any], pixels: Pixels, seed: int) -> Method:
     return pretrained.rebuild(card["recipe"], pixels, card["arguments"], seed).method
 
 
+def kept_by_default(run: str | Path, card: Mapping[str, Any]) -> int:
+    """Layers of the projection head that the run's method would keep; none of an encoder alone."""
+    if "architecture" in card or not (Path(run).expanduser() / "checkpoints").is_dir():
+        return 0
+    return fresh(card, Pixels.read(card["pixels"]), 0).kept_layers
+
+
 def kept_of(method: Any, layers: int, card: Mapping[str, Any]) -> nn.Sequential | None:
     """The first layers of a method's projection head; none for 0.
 
@@ -160,11 +167,16 @@ def call_of(
 
 
 def same_settings(place: RunFolder, asked: Mapping[str, Any]) -> None:
-    """Raises UserError where the run was begun with other settings."""
+    """Raises UserError where the run was begun with other settings or on other labels."""
     if not place.begun():
         return
     begun = place.describe()["call"]
     differ = [k for k in asked if k != "data" and begun.get(k) != asked[k]]
+    if differ == ["items"]:
+        raise UserError(
+            f"{place.path} was begun on other labelled images; resume with the same data and "
+            "--test, or give another folder to --out"
+        )
     if differ:
         raise UserError(
             f"{place.path} was begun with other settings ({', '.join(differ)}); resume with the "

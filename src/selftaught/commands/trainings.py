@@ -17,8 +17,8 @@ class FineTuneSettings:
     """How a classifier is trained.
 
     Args:
-        from_head_layer: keep so many layers of the projection head below the classifier.
-        layer_decay: factor of the learning rate from each layer to the one before it.
+        from_head_layer: keep so many layers of the projection head; without it 1 of simclr_v2.
+        layer_decay: of the fine-tuned network: factor of the rate from each layer to the one below.
         freeze: train the linear classifier only.
         freeze_norm: keep the statistics of the encoder's batch norm as they are.
         probe: begin with the logistic regression on the frozen features as the last layer.
@@ -29,7 +29,7 @@ class FineTuneSettings:
         smallest_crop: a view shows at least this share of the image's area.
     """
 
-    from_head_layer: int = 0
+    from_head_layer: int | None = None
     layer_decay: float = 1.0
     freeze: bool = False
     freeze_norm: bool = True

@@ -30,7 +30,7 @@ class SimCLRV2(Method):
     """
 
     tells_apart = ("nt_xent",)
-    kept_layers = 1  #: of the head, by fine-tuning
+    kept_layers = 1
 
     def __init__(
         self,

@@ -13,11 +13,16 @@ Network = Callable[[Tensor], Tensor]  # images in [0, 1] to scores
 
 
 def slope(network: Network, x: Tensor, y: Tensor) -> Tensor:
-    """The gradient of each image's cross-entropy by its pixels, of the shape of x (B, C, S, S)."""
+    """The gradient of each image's cross-entropy by its pixels, of the shape of x (B, C, S, S).
+
+    Zero where a network cuts it, as one does that begins with the nearest colour of a palette.
+    """
     with torch.enable_grad():
         x = x.detach().clone().requires_grad_()
         loss = F.cross_entropy(network(x), y, reduction="sum")
-        return torch.autograd.grad(loss, x)[0]
+        if not loss.requires_grad:
+            return torch.zeros_like(x)
+        return torch.autograd.grad(loss, x, materialize_grads=True)[0]
 
 
 def fgsm(network: Network, x: Tensor, y: Tensor, epsilon: float) -> Tensor:

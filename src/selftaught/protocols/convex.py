@@ -1,6 +1,6 @@
 """Linear classifiers on frozen features, as convex problems that L-BFGS solves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -101,6 +101,21 @@ def solve(
     found = minimize(objective, v, jac=True, method="L-BFGS-B", options=options)
     converged = bool(np.abs(found.jac).max() <= tolerance)
     return *split(found.x), converged
+
+
+def doubts(held_out: Mapping[float, float], *, converged: bool) -> str:
+    """What is to be said beside a fit's number, if anything, by its result on held-out parts by C.
+
+    Whether it ran out of iterations, and whether the best C is the first or the last that was
+    tried and better than its neighbour, so that one beyond the grid may be better still.
+    """
+    found, grid = [] if converged else ["the fit did not converge"], sorted(held_out)
+    if len(grid) > 1:
+        best = max(grid, key=lambda c: (held_out[c], -c))
+        beside = {grid[0]: grid[1], grid[-1]: grid[-2]}.get(best)
+        if beside is not None and held_out[best] > held_out[beside]:
+            found.append(f"C is at the edge of what was tried ({best:g})")
+    return "; ".join(found)
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,8 @@ from 8 pixels on and in grey too, and its Gaussian blur. Up to 64 pixels a side 
 those that CIFAR-10-C was made with, above it those of ImageNet-C. Beyond an image's edge every blur
 sees its last row or column (the published defocus mirrors the image). Blocks of ``pixelate`` that
 end inside pixels alias: a severity may do less harm than the one before. All take and return float
-images (N, C, S, S) in [0, 1]; what comes out is rounded to 256 levels, as in files.
+images (N, C, S, S) in [0, 1]; what comes out is rounded to the nearest of 256 levels, where the
+authors' code cuts off to the next lower one.
 """
 
 import io

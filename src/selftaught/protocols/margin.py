@@ -31,6 +31,7 @@ class SVMResult(NamedTuple):
     predictions: Tensor  # (M,) int64, on the CPU
     C: float  #: the inverse penalty that was chosen, in scikit-learn's meaning
     held_out: dict[float, float]  #: accuracy on held-out parts of train, by C
+    converged: bool  #: whether the last fit reached its tolerance
 
 
 @torch.no_grad()
@@ -62,11 +63,11 @@ def svm(
     accuracy = {c: sum(hits[0][c] for hits in parts) / size for c in sorted(grid)}
     best = max(accuracy, key=lambda c: (accuracy[c], -c))
     start = x.new_zeros(len(present), x.shape[1]), x.new_zeros(len(present))
-    weight, bias, _ = solve(
+    weight, bias, converged = solve(
         SQUARED_HINGE, Samples(x, y), best, start, tolerance=FINAL, iterations=1000
     )
     scores = ((test_x.to(x) - mean) / scale) @ weight.T + bias  # (M, K)
-    return SVMResult(present[scores.argmax(dim=1)].cpu(), best, accuracy)
+    return SVMResult(present[scores.argmax(dim=1)].cpu(), best, accuracy, converged)
 
 
 def _path(
@@ -89,6 +90,7 @@ class TagsResult(NamedTuple):
     scores: Tensor  # (M, K) float64, on the CPU
     C: Tensor  # (K,) the inverse penalty that was chosen for each label
     held_out: dict[float, Tensor]  #: (K,) average precision on held-out parts of train, by C
+    converged: bool  #: whether the last fit of every label reached its tolerance
 
 
 @torch.no_grad()
@@ -104,8 +106,11 @@ def svm_tags(
 
     The objective and the features are those of ``svm``; a sample whose label isn't said (-1) takes
     no part in that label's machine. C is chosen for each label by the average precision on three
-    held-out parts of train (VISSL's VOC07 protocol, Goyal et al. 2019,
-    https://arxiv.org/abs/1905.01235, appendix); of equals, the smallest.
+    held-out parts of train; of equals, the smallest. So in VISSL's VOC07 protocol (Goyal et al.
+    2019, https://arxiv.org/abs/1905.01235, appendix). Deviations: VISSL counts samples that have
+    the label twice, brings each sample's features to length one where here each feature is
+    standardised over samples, penalises the bias, tries other C, and chooses among them by
+    scikit-learn's average precision, which is not interpolated.
 
     Raises UserError for shapes that do not fit, features that are not finite, and a label that
     fewer than two training samples have, or all.
@@ -123,7 +128,7 @@ def svm_tags(
     held_out = {c: torch.stack([part[c] for part in parts]).nanmean(0) for c in sorted(grid)}
     precision = torch.stack(list(held_out.values())).nan_to_num(-1.0)  # (grid, K)
     chosen = precision.argmax(0)  # the first of equals
-    scores = torch.empty(len(test_x), sign.shape[1], dtype=torch.float64)
+    scores, converged = torch.empty(len(test_x), sign.shape[1], dtype=torch.float64), True
     test = (test_x.to(x) - mean) / scale
     for i, c in enumerate(sorted(grid)):
         of = (chosen == i).nonzero().squeeze(1)
@@ -131,9 +136,10 @@ def svm_tags(
             start = x.new_zeros(len(of), x.shape[1]), x.new_zeros(len(of))
             options = {"tolerance": FINAL, "iterations": 1000}
             samples = Samples(x, sign[:, of.to(x.device)])
-            weight, bias, _ = solve(SIGNED_HINGE, samples, c, start, **options)
+            weight, bias, reached = solve(SIGNED_HINGE, samples, c, start, **options)
+            converged &= reached
             scores[:, of] = (test @ weight.T + bias).cpu()
-    return TagsResult(scores, torch.tensor(sorted(grid))[chosen], held_out)
+    return TagsResult(scores, torch.tensor(sorted(grid))[chosen], held_out, converged)
 
 
 def _signs(y: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from selftaught.errors import UserError
 
+FIRST, LAST = 11, 100  # ranks of the eigenvalues that alpha is fitted to
+
 
 class Sums(NamedTuple):
     """What is known of the features: sums over samples, in float64; those of two sets add up."""
@@ -43,7 +45,8 @@ class Signals(NamedTuple):
 
     rankme: float | None = None
     """exp(entropy) of s / sum(s) + 1e-7, s the singular values of the uncentred features: RankMe,
-    Garrido et al. 2023, https://arxiv.org/abs/2210.02885, equations 1 and 2."""
+    Garrido et al. 2023, https://arxiv.org/abs/2210.02885, equations 1 and 2. The paper takes the
+    outputs of the projection head; here it is of whatever features were added."""
 
     effective_rank: float | None = None
     """exp(entropy) of s / sum(s), s as in RankMe: Roy and Vetterli 2007, "The effective rank". The
@@ -63,8 +66,10 @@ class Signals(NamedTuple):
 
     alpha: float | None = None
     """Exponent of the decay of the covariance's eigenvalues, i^-alpha, by least squares of
-    log(eigenvalue) on log(i) over all eigenvalues that are not zero: alpha-ReQ, Agrawal et al.
-    2022, NeurIPS 35. None where fewer than two are not zero."""
+    log(eigenvalue) on log(i) over ranks i from 11 to 100, each weighted by 1 / i: alpha-ReQ,
+    Agrawal et al. 2022, NeurIPS 35, by the fit of its code, whose scripts begin at ranks from 4 to
+    12. Eigenvalues of zero are left out; where fewer than 22 are left, the first half of them is
+    passed over instead of ten. None where fewer than two are left."""
 
 
 class Spectrum:
@@ -162,6 +167,8 @@ def _decay(values: Tensor) -> float | None:
     y = values[values > 0].log()
     if len(y) < 2:
         return None
-    x = torch.arange(1, len(y) + 1, dtype=y.dtype).log()
-    x = x - x.mean()
-    return -((x @ y) / (x @ x)).item()
+    skipped = max(0, min(FIRST, len(y) // 2) - 1)
+    rank = torch.arange(1, len(y) + 1, dtype=y.dtype)[skipped:LAST]
+    x, weight = rank.log(), 1 / rank
+    x = x - weight @ x / weight.sum()
+    return -((weight * x) @ y[skipped:LAST] / ((weight * x) @ x)).item()

@@ -86,7 +86,8 @@ def linear_sgd(
 
     As MoCo (He et al. 2019, https://arxiv.org/abs/1911.05722, section 4.1) and DINO evaluate, with
     the many heads of DINOv2 (Oquab et al. 2023, https://arxiv.org/abs/2304.07193, section 7.1):
-    frozen features of random views, SGD with momentum 0.9, a cosine schedule, no weight decay. The
+    frozen features of random views, which are the caller's, SGD with momentum 0.9, a cosine
+    schedule, no weight decay. Deviations: features are standardised, as `Heads` says. The
     head with the best accuracy on ``held`` predicts; of equals, the first pooling and the smallest
     rate. All of a step's heads see the same features, and nothing is kept of a batch.
 

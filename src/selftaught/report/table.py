@@ -1,6 +1,6 @@
 """Results as a table."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -12,21 +12,57 @@ ROWS = {
     "pixels": "raw pixels",
 }
 
+SHORT = {"encoder": "this encoder", "random": "random weights", "pixels": "raw pixels"}
+WIDE = 10_000  # columns: more than any table needs
+
 SIGNAL_ROWS = {"encoder": "this encoder", "random": "random weights"}
 
 
 def show(result: Mapping[str, Any], console: Console) -> None:
-    """Print what `selftaught.evaluate` returned, in percent."""
+    """Print what `selftaught.evaluate` returned, in percent; many protocols are rows."""
+    table = _scores(result, ROWS, by_protocol=False)
+    if console.measure(table, options=console.options.update(width=WIDE)).maximum > console.width:
+        table = _scores(result, SHORT, by_protocol=True)
+    console.print(table)
+    for line in (result["split"], _spreads(result), *_remarks(result)):
+        if line:
+            console.print(line, highlight=False)
+
+
+def _scores(result: Mapping[str, Any], titles: Mapping[str, str], *, by_protocol: bool) -> Table:
+    """Scores by features and protocols; the rows are features, or protocols if asked."""
     protocols = list(result["rows"]["encoder"])
     table = Table(title=f"score, % ({result['train']:,} train, {result['test']:,} test)")
-    table.add_column("features")
-    for protocol in protocols:
-        table.add_column(protocol, justify="right")
-    for row, title in ROWS.items():
-        table.add_row(title, *(_score(result, row, p) for p in protocols))
-    console.print(table)
-    if result["split"]:
-        console.print(result["split"], highlight=False)
+    table.add_column("protocol" if by_protocol else "features", no_wrap=True)
+    for name in titles.values() if by_protocol else protocols:
+        table.add_column(name, justify="right", no_wrap=True)
+    if by_protocol:
+        for protocol in protocols:
+            table.add_row(protocol, *(_score(result, row, protocol) for row in titles))
+    else:
+        for row, title in titles.items():
+            table.add_row(title, *(_score(result, row, protocol) for protocol in protocols))
+    return table
+
+
+def _spreads(result: Mapping[str, Any]) -> str:
+    """What ± is."""
+    protocols = list(result["rows"]["encoder"])
+    drawn = [p for p in protocols if p in result.get("sd", {}).get("encoder", {})]
+    interval = "half of the 95 % interval over test images"
+    if not drawn:
+        return f"±: {interval}"
+    draws = f"the standard deviation over draws of {', '.join(drawn)}"
+    return f"±: {draws}" if len(drawn) == len(protocols) else f"±: {interval}; {draws}"
+
+
+def _remarks(result: Mapping[str, Any]) -> Iterator[str]:
+    """What is to be said of numbers, and of those that are not there."""
+    for row, notes in result.get("notes", {}).items():
+        for protocol, note in notes.items():
+            yield f"* {protocol} of {SHORT[row]}: {note}"
+    for protocol, why in result.get("left_out", {}).items():
+        yield f"{protocol} is left out: {why}"
 
 
 def label_free(result: Mapping[str, Any]) -> Table:
@@ -89,7 +125,9 @@ def robust(result: Mapping[str, Any]) -> Table:
     title = f"accuracy, % ({result['images']:,} test images)"
     flat = ", ".join(f"{CLASSIFIERS[r]} {v:g} %" for r, v in result["flat"].items() if v)
     caption = "logreg on each but the supervised network of the same size; epsilons in levels of "
-    caption += f"255; corruptions as {result['parameters']}, mean of five severities"
+    caption += f"255; corruptions as {result['parameters']}, mean of five severities, "
+    caption += "mCE of those shown; ± is half of "
+    caption += "the 95 % interval over test images"
     caption += f"; no gradient, so not attacked: {flat}" if flat else ""
     table = Table(title=title, caption=caption)
     table.add_column("images")
@@ -97,9 +135,9 @@ def robust(result: Mapping[str, Any]) -> Table:
         table.add_column(name, justify="right")
     for name in result["rows"]["encoder"]:
         table.add_row(name, *(_score(result, row, name) for row in CLASSIFIERS))
-    if result["severities"]["encoder"]:
+    if count := len(result["severities"]["encoder"]):
         errors = [result["mce"][row] for row in CLASSIFIERS]
-        table.add_row("mCE", *("?" if e is None else f"{e:.1f}" for e in errors))
+        table.add_row(f"mCE of {count}", *("?" if e is None else f"{e:.1f}" for e in errors))
     return table
 
 
@@ -117,9 +155,11 @@ def transferred(result: Mapping[str, Any]) -> Table:
 
 
 def _score(result: Mapping[str, Any], row: str, protocol: str) -> str:
-    """The value and half of its interval."""
+    """The value and half of its interval or, of draws, their deviation; * where there is a note."""
     low, high = result["intervals"][row][protocol]
-    return f"{result['rows'][row][protocol]:.1f} ±{(high - low) / 2:.1f}"
+    spread = result.get("sd", {}).get(row, {}).get(protocol, (high - low) / 2)
+    mark = "*" if protocol in result.get("notes", {}).get(row, {}) else ""
+    return f"{result['rows'][row][protocol]:.1f} ±{spread:.1f}{mark}"
 
 
 def compared(result: Mapping[str, Any]) -> Table:
