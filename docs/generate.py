@@ -12,7 +12,7 @@ What all of them share, also at the paper's scale and whatever the authors' own 
 - crops are resized bilinearly;
 - learned tokens (class, mask) do not decay, and weight decay is the same throughout a run;
 - the learning rate begins at zero where it warms up;
-- LARS adapts weight matrices and kernels and nothing else, also where authors take LARC (swav, deepcluster_v2);
+- LARS adapts weight matrices and kernels alone, also where authors take LARC (swav and others);
 - a ResNet of timm's begins with the last scale of each block at zero.
 
 What else differs from a paper, or from its code, is said in the method's docstring.

@@ -13,7 +13,7 @@ import torch
 
 from selftaught import checkpoint, dist, seeds
 from selftaught.method import ViewBatch
-from selftaught.recipes import find
+from selftaught.recipes import RECIPES, find
 from selftaught.recipes.parameters import call
 from selftaught.recipes.run import Pixels
 from selftaught.train import fit
@@ -83,6 +83,16 @@ def build(name, seed=0, pixels=None, **more):
     if name in NEED_TOKENIZER:
         settings = {"tokenizer": tokenizer(), **settings}
     return call(find(name), pixels, settings)
+
+
+def papers(name, pixels=None, **more):
+    """The recipe's run with the paper's settings, but for an encoder that is small."""
+    pixels = pixels or (COLOUR if name in NEED_COLOUR else PIXELS)
+    published = dict(RECIPES[name].published)
+    if published["encoder"] != "dcgan":
+        published["encoder"] = "resnet-nano"
+    torch.manual_seed(0)
+    return call(find(name), pixels, published | more)
 
 
 @functools.cache

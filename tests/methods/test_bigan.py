@@ -1,8 +1,10 @@
+import math
+
 import pytest
 import torch
 from torch import nn
 
-from contract.small import build, stream, train
+from contract.small import build, papers, stream, train
 from methods.toy import Rows, rows
 from selftaught.errors import UserError
 from selftaught.method import Codes, Reconstructs, Samples
@@ -102,3 +104,16 @@ def test_settings_that_cannot_be_are_refused():
         build("bigan", dim=0)
     with pytest.raises(UserError, match="at least 1"):
         build("bigan", hidden=0)
+
+
+def test_the_papers_rate_is_constant_and_then_falls_as_an_exponential():
+    """train_gan.py: 50 epochs, then 50 in which the logarithm falls in a line to a hundredth."""
+    run = papers("bigan")
+    assert run.epochs == 100
+    assert isinstance(run.optimizer, torch.optim.Adam)
+    assert not isinstance(run.optimizer, torch.optim.AdamW)
+    for share in range(200):
+        done = share / 200
+        line = min(0.0, -2 * (done - 0.5) / 0.5)
+        assert math.log10(run.schedule(done)) == pytest.approx(line, abs=0.1001)
+    assert run.schedule(0.999) == pytest.approx(0.01, rel=0.01)

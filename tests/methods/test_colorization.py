@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from contract.small import COLOUR, PIXELS, build, images, stream, whole
+from contract.small import COLOUR, PIXELS, build, images, papers, stream, whole
 from references.colour import rebalancing, soft_encoding
 from selftaught.errors import UserError
 from selftaught.method import Reconstructs, ViewBatch
@@ -138,3 +138,13 @@ def test_the_exported_encoder_takes_colour_images():
 def test_what_cannot_be_is_refused(more, option):
     with pytest.raises(UserError, match=option):
         build("colorization", **more)
+
+
+def test_the_papers_optimiser_is_that_of_the_authors_solver():
+    """train/solver.prototxt: Adam of 0.9 and 0.99, decay in the gradient, a tenth every 225,000."""
+    run = papers("colorization")
+    assert isinstance(run.optimizer, torch.optim.Adam)
+    assert not isinstance(run.optimizer, torch.optim.AdamW)
+    assert {group["betas"] for group in run.optimizer.param_groups} == {(0.9, 0.99)}
+    for step in (0, 224_000, 226_000, 449_000, 451_000, 499_999):
+        assert run.schedule(step / 500_000) == pytest.approx(0.1 ** (step // 225_000))

@@ -1,10 +1,11 @@
+import dataclasses
 import math
 
 import pytest
 import torch
 from torch import nn
 
-from contract.small import build, stream, train
+from contract.small import PIXELS, build, papers, stream, train
 from methods.toy import Rows, rows
 from selftaught.errors import UserError
 from selftaught.method import Samples, ViewBatch
@@ -111,6 +112,21 @@ def test_samples_come_to_lie_where_the_data_are():
     assert away() < 0.25 * before
 
 
+def test_the_papers_critic_is_as_wide_as_its_generator():
+    """dcgan_code, train_uncond_dcgan.py: ngf = ndf = 128, l2 = 1e-5 of all, a constant rate."""
+    run = papers("gan", pixels=dataclasses.replace(PIXELS, channels=1, size=64))
+    critic = [m.out_channels for m in run.method.encoder.modules() if isinstance(m, nn.Conv2d)]
+    assert critic == [128, 256, 512, 1024]
+    generator = [
+        m.in_channels for m in run.method.generator.modules() if isinstance(m, nn.ConvTranspose2d)
+    ]
+    assert generator == critic[::-1]
+    assert isinstance(run.optimizer, torch.optim.Adam)
+    assert not isinstance(run.optimizer, torch.optim.AdamW)
+    assert {group["weight_decay"] for group in run.optimizer.param_groups} == {1e-5}
+    assert {run.schedule(share / 10) for share in range(10)} == {1.0}
+
+
 def test_settings_that_cannot_be_are_refused():
     with pytest.raises(UserError, match="--dim"):
         build("gan", dim=0)
@@ -118,3 +134,5 @@ def test_settings_that_cannot_be_are_refused():
         build("gan", prior="cauchy")
     with pytest.raises(UserError, match="1 or more"):
         build("gan", width=0)
+    with pytest.raises(UserError, match="critic of 0"):
+        build("gan", critic_width=0)

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from contract.small import PIXELS, build, stream
+from contract.small import PIXELS, build, papers, stream
 from methods.toy import Rows, rows
 from references.pretext import jigsaw_loss
 from selftaught.errors import UserError
@@ -138,6 +138,23 @@ def test_a_transformers_tiles_are_whole_patches_and_have_gaps(size):
     (cut,) = run.views.views
     assert cut.tile % run.method.encoder.patch == 0
     assert 4 <= cut.tile < cut.cell
+
+
+def test_a_puzzle_keeps_the_shape_of_what_it_shows():
+    (cut,) = build("jigsaw").views.views
+    boxes = cut.cropper.cropper.boxes(
+        cut.draw(torch.Generator().manual_seed(0), 50)[0][0], 300, 400
+    )
+    assert torch.equal(boxes.height, boxes.width)
+    assert boxes.height.min() >= round(0.77**0.5 * 300)
+    assert len(boxes.left.unique()) > 10
+
+
+def test_the_papers_rate_falls_every_hundred_thousand_steps():
+    """solver_cfn_jps.prototxt: a tenth every 100,000 of 350,000 steps."""
+    schedule = papers("jigsaw").schedule
+    for step in (0, 99_000, 101_000, 199_000, 201_000, 299_000, 301_000, 349_999):
+        assert schedule(step / 350_000) == pytest.approx(0.1 ** (step // 100_000))
 
 
 def test_an_encoder_of_one_size_is_refused():

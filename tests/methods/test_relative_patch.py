@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from contract.small import PIXELS, build, stream
+from contract.small import PIXELS, build, papers, stream
 from methods.toy import Rows, rows
 from references.pretext import relative_patch_loss
 from selftaught.errors import UserError
@@ -63,6 +63,34 @@ def test_batch_norm_has_the_same_statistics_wherever_patches_lie():
     own(ViewBatch(tuple(x.unbind()), batch.index))
     seen[0][:, 0] = seen[0][[2, 0, 3, 1], 0]
     torch.testing.assert_close(seen[1], seen[0])
+
+
+@torch.no_grad()
+def test_no_layer_of_the_head_can_be_silenced_by_its_norm():
+    own, batch = method(width=8, hidden=8), rows(6, views=4)
+    seen = {}
+    own.each.register_forward_hook(lambda _, __, y: seen.update(each=y))
+    own.both[0].register_forward_hook(lambda _, __, y: seen.update(both=y))
+    for p in own.parameters():
+        if p.ndim == 1:
+            p.fill_(-100.0)  # a scale or a shift that leaves nothing above zero
+    own(batch)
+    for layer in (own.each, own.both[0]):
+        assert [n for n, p in layer.named_parameters() if p.ndim == 1] == []
+    for y in seen.values():
+        assert (y > 0).any(0).all()  # each unit speaks for some row
+        whole = y.square().mean(0)
+        assert whole.min() > 0.1
+
+
+def test_the_papers_settings_are_those_of_a_step_without_momentum():
+    """train.py and solver_mko.prototxt: 1e-5 for the sum over pairs, no momentum, fixed."""
+    run = papers("relative_patch")
+    (group, *_) = run.optimizer.param_groups
+    pairs = 12 * run.batch_size
+    far = group["lr"] / (1 - group["momentum"])
+    assert far == pytest.approx(1e-5 * pairs, rel=0.03)
+    assert {run.schedule(share / 10) for share in range(10)} == {1.0}
 
 
 def test_patches_that_are_all_alike_have_no_sides():

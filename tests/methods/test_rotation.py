@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from contract.small import build, stream
+from contract.small import build, papers, stream
 from references.pretext import rotation_loss
 from selftaught.errors import UserError
 from selftaught.method import ViewBatch
@@ -107,3 +107,13 @@ def test_images_that_are_not_square_are_refused():
     views = tuple(torch.rot90(x, k, (2, 3)) for k in range(TURNS))
     with pytest.raises(UserError, match="square"):
         Rotation(Pixels())(ViewBatch(views, torch.arange(2)))
+
+
+def test_the_papers_rate_is_that_of_the_authors_table():
+    """ImageNet_RotNet_AlexNet.py: LUT_lr, 0.01 up to epoch 15, then 30, 45 and 50."""
+    run = papers("rotation")
+    assert run.epochs == 50
+    rates = [run.optimizer.param_groups[0]["lr"] * run.schedule(e / 50) for e in range(50)]
+    table = [(15, 0.01), (30, 0.001), (45, 0.0001), (50, 0.00001)]
+    for epoch, rate in enumerate(rates):
+        assert rate == pytest.approx(next(lr for last, lr in table if last > epoch))

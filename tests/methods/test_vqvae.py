@@ -4,7 +4,7 @@ import dataclasses
 import pytest
 import torch
 
-from contract.small import PIXELS, build, stream, train
+from contract.small import PIXELS, build, papers, stream, train
 from references import codes as reference
 from selftaught.errors import UserError
 from selftaught.method import Codes, Reconstructs, Samples, ViewBatch
@@ -209,3 +209,7 @@ def test_bad_settings_are_one_line(settings, said):
 def test_an_encoder_without_a_map_is_one_line():
     with pytest.raises(UserError, match="no features of places"):
         build("vqvae", pixels=dataclasses.replace(PIXELS, size=32), encoder="vgg16_bn")
+
+
+def test_the_papers_rate_is_constant():
+    assert {papers("vqvae").schedule(share / 10) for share in range(10)} == {1.0}

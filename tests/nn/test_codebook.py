@@ -90,7 +90,7 @@ def test_without_a_decay_only_a_gradient_moves_the_vectors():
 
 
 def test_codes_out_of_use_begin_anew_at_rows_of_the_batch():
-    book, z = codebook(decay=0.9, restart=0.2), rows(70, 3)
+    book, z = codebook(decay=0.9, restart=0.5), rows(70, 3)
     book.vectors[2:] = 1e3  # two codes are in use
     book.sizes.fill_(1.0)
     uses = use(book, z)
@@ -101,8 +101,36 @@ def test_codes_out_of_use_begin_anew_at_rows_of_the_batch():
         assert (vector == z).all(dim=1).any()
     for vector in book.vectors[:2]:
         assert not (vector == z).all(dim=1).any()
-    assert (book.sizes[2:] == 0.2 * 10).all()  # an even use is 10 rows a code
+    even = 0.9 * 1 + 0.1 * 10  # of the averages: 70 rows of seven codes, after one row each
+    torch.testing.assert_close(book.sizes[2:], torch.full((5,), 0.5 * even).double())
     assert (use(book, z).counts > 0).sum() > 2
+
+
+def test_the_first_batch_restarts_only_what_it_hardly_uses():
+    book, z = codebook(decay=0.99, restart=0.2), rows(70, 3)
+    book.vectors[4:] = 1e3
+    ids = book.nearest(z)
+    counts = ids.bincount(minlength=7)
+    book.update(book.uses(z, ids))
+    kept = counts >= 0.2 * 10
+    assert kept.sum() >= 3
+    for k in range(7):
+        if kept[k]:
+            torch.testing.assert_close(book.vectors[k], z[ids == k].mean(0))
+        else:
+            assert (book.vectors[k] == z).all(dim=1).any()
+    assert (use(book, z).counts > 0).sum() > kept.sum()
+
+
+def test_what_is_an_even_use_does_not_depend_on_how_long_was_trained():
+    """Codes of the same use stay, from the first batch to the hundredth."""
+    book = codebook(count=4, decay=0.99, restart=0.3)
+    z = torch.eye(3, dtype=torch.float64).repeat(8, 1)
+    book.vectors.copy_(torch.cat([torch.eye(3), torch.full((1, 3), -9.0)]))
+    for _ in range(100):
+        book.update(use(book, z))
+        torch.testing.assert_close(book.vectors[:3], torch.eye(3).double())
+        assert (book.vectors[3] == z).all(dim=1).any()
 
 
 def test_no_row_is_drawn_twice_where_there_are_enough():

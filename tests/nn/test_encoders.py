@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from selftaught.errors import UserError
-from selftaught.nn.encoders import build, map_side, patch_for, stages
+from selftaught.nn.encoders import build, map_side, patch_for, patch_of, stages
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -25,6 +25,30 @@ def test_a_resnets_stem_follows_the_size_of_the_images(size, stride):
 @pytest.mark.parametrize(("size", "patch"), [(8, 2), (28, 4), (32, 4), (64, 8), (224, 16)])
 def test_patches_for_a_size(size, patch):
     assert patch_for(size) == patch
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "patch"),
+    [
+        ("vit_huge_patch14_gap_224", 224, 14),
+        ("vit_base_patch8_224", 224, 8),
+        ("deit_base_patch16_224", 112, 16),
+        ("vit_base_patch16_224", 96, None),  # 6 x 6 places are too few
+        ("vit_base_patch14_dinov2", 128, None),  # does not tile it
+        ("vit_small_r26_s32_224", 224, None),
+        ("vit-nano", 28, None),
+    ],
+)
+def test_the_patch_of_a_name(name, size, patch):
+    assert patch_of(name, size) == patch
+
+
+@pytest.mark.parametrize(
+    ("size", "asked", "grid"), [(112, None, 8), (112, 16, 7), (28, None, 7), (96, None, 8)]
+)
+def test_a_patch_is_that_asked_for_or_that_of_the_name_where_it_fits(size, asked, grid):
+    encoder = build("vit_small_patch14_reg4_dinov2", channels=1, size=size, patch=asked)
+    assert encoder.grid == grid
 
 
 def test_bad_names_and_patches_are_one_line():

@@ -17,6 +17,18 @@ def test_psnr_of_a_known_error():
     torch.testing.assert_close(psnr(x, y), torch.tensor([20.0, 40.0]).double(), rtol=0, atol=1e-4)
 
 
+def test_an_exact_pair_leaves_the_mean_finite():
+    x = noise(2, 3, 4, 4)
+    y = torch.stack([x[0], x[1] + 0.1])
+    torch.testing.assert_close(psnr(x, y), torch.tensor([100.0, 20.0]).double())
+
+
+def test_ssim_of_colours_is_the_mean_over_channels():
+    x, y = noise(2, 3, 14, 14), noise(2, 3, 14, 14, seed=1)
+    alone = torch.stack([ssim(x[:, [c]], y[:, [c]]) for c in range(3)])
+    torch.testing.assert_close(ssim(x, y), alone.mean(0))
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_ssim_equals_a_sum_window_by_window(channels):
     x, y = noise(2, channels, 14, 14), noise(2, channels, 14, 14, seed=1)

@@ -21,6 +21,7 @@ from selftaught.views.image import (
     Gray,
     Jitter,
     Solarize,
+    Square,
     View,
     Views,
     resample,
@@ -123,7 +124,7 @@ def test_area_is_distributed_as_torchvisions():
 @settings(max_examples=60, deadline=None)
 def test_boxes_lie_inside_the_image(height, width, scale, ratio, seed):
     random = Crop(4, scale=(scale, 1.5 * scale), ratio=(ratio, 1.5 * ratio))
-    for crop in (random, Crop(4), Centre(4)):
+    for crop in (random, Crop(4), Square(4, scale=(scale, 1.5 * scale)), Centre(4)):
         boxes = crop.boxes(crop.draw(generator(seed), 8), height, width)
         assert all(side.dtype == torch.long for side in boxes)
         assert (boxes.height >= 1).all()
@@ -139,13 +140,26 @@ def test_ratio_is_log_uniform():
     assert kstest(ratio.log10().flatten(), "uniform", args=(-1, 2)).pvalue > 0.05
 
 
-def test_crops_are_flipped_as_often_as_asked():
-    share = Crop(8, flip=0.2).draw(generator(), 4000).flip.float().mean().item()
+@pytest.mark.parametrize("crop", [Crop(8, flip=0.2), Square(8, flip=0.2)])
+def test_crops_are_flipped_as_often_as_asked(crop):
+    share = crop.draw(generator(), 4000).flip.float().mean().item()
     assert share == pytest.approx(0.2, abs=0.03)
 
 
-def test_boxes_of_images_of_different_sizes():
-    crop = Crop(8)
+@pytest.mark.parametrize(("height", "width"), [(480, 640), (640, 480), (480, 480)])
+def test_squares_are_shares_of_the_largest_and_lie_anywhere(height, width):
+    square = Square(8, scale=(0.4, 0.9))
+    top, left, high, wide = square.boxes(square.draw(generator(), 1500), height, width)
+    assert torch.equal(high, wide)
+    area = (high / 480) ** 2
+    assert kstest(area, "uniform", args=(0.4, 0.5)).pvalue > 0.05
+    for start, full, side in ((top, height, high), (left, width, wide)):
+        place = (start + 0.5) / (full - side + 1)
+        assert kstest(place, "uniform").pvalue > 0.05
+
+
+@pytest.mark.parametrize("crop", [Crop(8), Square(8)])
+def test_boxes_of_images_of_different_sizes(crop):
     parameters = crop.draw(generator(), 3)
     height, width = torch.tensor([20, 300, 1]), torch.tensor([50, 100, 7])
     together = crop.boxes(parameters, height, width)
@@ -431,6 +445,9 @@ def test_views_travel_to_other_processes():
         lambda: Crop(8, scale=(0.5, 0.1)),
         lambda: Crop(8, ratio=(0.0, 1.0)),
         lambda: Crop(8, flip=1.5),
+        lambda: Square(0),
+        lambda: Square(8, scale=(0.5, 0.1)),
+        lambda: Square(8, flip=1.5),
         lambda: Centre(-1),
         lambda: Jitter(-0.1, 0, 0, 0),
         lambda: Jitter(0, 0, 0, 0.6),

@@ -49,6 +49,13 @@ def test_each_tile_is_cut_from_its_cell_at_its_place():
             torch.testing.assert_close(found[i, k], expected / 255)
 
 
+@pytest.mark.parametrize("square", [True, False])
+def test_a_square_crop_keeps_the_shape_of_what_it_shows(square):
+    jigsaw = Jigsaw(TILE, CELL, square=square)
+    boxes = jigsaw.cropper.cropper.boxes(jigsaw.draw(generator(), 50)[0][0], 100, 140)
+    assert torch.equal(boxes.height, boxes.width) == square
+
+
 def test_every_cell_comes_once_and_every_order_is_as_likely():
     n = 4500
     tiles = Jigsaw(TILE, CELL).draw(generator(), n)[1]

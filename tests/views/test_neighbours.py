@@ -50,6 +50,14 @@ def cut(setting):
     return found
 
 
+def test_patches_keep_the_shape_of_what_they_show():
+    view = Neighbours(28, 10, 5, 1, scale=(0.6, 1.0))
+    boxes = view.cropper.cropper.boxes(view.draw(generator(), N)[0][0], 60, 40)
+    assert torch.equal(boxes.height, boxes.width)
+    assert boxes.height.min() >= round(0.6**0.5 * 40)
+    assert len(boxes.top.unique()) > 5
+
+
 @every_setting
 def test_labels_say_where_patches_were_really_cut(setting):
     _, tile, gap, jitter, grid = setting

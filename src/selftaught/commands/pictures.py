@@ -34,8 +34,9 @@ def reconstruct(
     """Draw images, what the method saw of them and what it made of that, side by side.
 
     The images are held out where the data have a test part. Returns ``{"psnr": dB, "ssim": ...,
-    "images": N, "part": "test" or "train"}``, of whole images, what was seen included; no ``ssim``
-    for images smaller than its window. Raises UserError for a run that makes no images again.
+    "images": N, "part": "test" or "train"}``, means over whole images, what was seen included; an
+    image made exactly again counts 100 dB. No ``ssim`` for images smaller than its window. Raises
+    UserError for a run that makes no images again.
     """
     method, pixels, name = pretrained.method_of(run)
     method.to(settings.device_of(device))

@@ -17,7 +17,8 @@ class BiGAN(Method):
     its image. All players move at once, as in the authors' code. What is exported is the encoder
     before its last layer, whose features that code finds the better ones.
 
-    Deviation: the critic is of DCGAN's kind and joins image and code after its convolutions.
+    Deviations: the critic is of DCGAN's kind and joins image and code after its convolutions; the
+    recipe shows whole images, where the authors' code shows random crops of 64 of 72 pixels.
     """
 
     def __init__(

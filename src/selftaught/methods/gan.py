@@ -17,7 +17,9 @@ class GAN(Method):
     images are normalised apart; running statistics are those of real ones.
 
     Deviations: both players move at once and not in turn; the critic is any encoder, with that
-    encoder's own norms and activations, and scores the mean over places.
+    encoder's own norms and activations, and scores the mean over places. What is exported is the
+    encoder's feature, where the paper's is the maps of all layers, each max-pooled to 4 x 4 places
+    (section 5.1).
     """
 
     def __init__(self, encoder: Encoder, generator: nn.Module, prior: Prior) -> None:

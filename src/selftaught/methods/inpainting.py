@@ -7,7 +7,7 @@ from torch import Tensor
 
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
-from selftaught.nn.adversarial import frozen
+from selftaught.nn.adversarial import frozen, initialize
 from selftaught.nn.base import Encoder
 from selftaught.nn.decoders import Bounded, Decoder
 from selftaught.nn.encoders import map_side
@@ -23,11 +23,13 @@ class Inpainting(Method):
     mean colour. The encoder's map goes through a channel-wise linear layer and a decoder, which
     paints a window around the hole. The loss is equation 3: the squared error of what is painted,
     and how surprised a critic is that it should be real. Without a weight, ``adversarial``, there
-    is no critic: the paper's features are learnt that way.
+    is no critic: the paper's features are learnt that way. Decoder and critic begin as in the
+    authors' code.
 
-    Deviations: any encoder; blocks are squares of one size, and holes of any shape, the paper's
-    third kind, are not here; the error is that of normalised images, not of [-1, 1]; around blocks
-    the critic sees the real pixels, not the painter's; both players move at once, not in turn.
+    Deviations: any encoder, with its own beginning; blocks are squares of one size, and holes of
+    any shape, the paper's third kind, are not here; the error is that of normalised images, not of
+    [-1, 1]; around blocks the critic sees the real pixels, not the painter's; both players move at
+    once, not in turn.
 
     Raises UserError for weights out of range, and for a map that is finer than the window.
     """
@@ -60,7 +62,8 @@ class Inpainting(Method):
         self.encoder = encoder
         self.holes = holes
         self.spread = ChannelwiseLinear(encoder.dim, places)
-        self.decoder = Decoder(encoder.dim, channels, side, side=places, width=width, vector=False)
+        decoder = Decoder(encoder.dim, channels, side, side=places, width=width, vector=False)
+        self.decoder = decoder.apply(initialize)
         self.bounded = Bounded(mean, std)
         self.critic = PictureCritic(channels, side, width=critic_width) if adversarial else None
         self.reconstruction, self.adversarial = reconstruction, adversarial

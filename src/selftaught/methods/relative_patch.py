@@ -18,12 +18,13 @@ class RelativePatch(Method):
     ``grid`` of patches of each image, row by row. Each is encoded by itself; two features are
     joined and three layers say which of eight configurations the patches are in. As in the authors'
     train.py all pairs of neighbours of the grid are asked for, in both orders, so that sides count
-    more often than corners. As in the paper batch norm is used, also on each patch's feature: else
-    the features become one. Its statistics are those of all patches of all images, the same for
-    each pair, and can't tell a configuration.
+    more often than corners. Batch norm follows the layer of each patch and the first of a pair:
+    else the features become one. As in that code it has no scale and no shift, with which the
+    network could silence a layer. Its statistics are those of all patches of all images, the same
+    for each pair, and can't tell a configuration.
 
-    Deviations: the head sees the encoder's feature, not its map, and its second layer has batch
-    norm, too.
+    Deviations: the head sees the encoder's feature, not its map; its second layer has batch norm,
+    too, with scale and shift, as an encoder's own may have.
 
     Raises UserError for a grid without neighbours and for a batch without its patches.
     """
@@ -37,10 +38,10 @@ class RelativePatch(Method):
         pairs = neighbours(grid)
         self.first, self.second, self.which = (nn.Buffer(x, persistent=False) for x in pairs)
         self.encoder = encoder
-        self.each = nn.Sequential(
-            nn.Linear(encoder.dim, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(inplace=True)
+        self.each = _layer(encoder.dim, width)  # a patch
+        self.both = nn.Sequential(
+            _layer(2 * width, hidden), mlp(hidden, hidden, len(CONFIGURATIONS))
         )
-        self.both = mlp(2 * width, hidden, hidden, len(CONFIGURATIONS))
         self.patches = grid**2
 
     def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
@@ -58,3 +59,7 @@ class RelativePatch(Method):
         """The entropy of the sides, of which corners come less often."""
         share = self.which.bincount() / len(self.which)
         return {"neighbour": torch.special.entr(share).sum().item()}
+
+
+def _layer(dim: int, width: int) -> nn.Sequential:
+    return nn.Sequential(*mlp(dim, width, norm_out=True), nn.ReLU(inplace=True))

@@ -67,17 +67,22 @@ class Prior(nn.Module):
 
 
 class DCGANCritic(Encoder):
-    """The critic of DCGAN without its last layer: convolutions of 4x4 that halve the image.
+    """The critic of DCGAN without its last layer: convolutions that halve the image.
 
     Radford et al. 2015, arXiv 1511.06434, section 3: no pooling between them, batch norm in all
     layers but the first, LeakyReLU. ``width`` is that of the first, doubled at each one after it.
-    Deviation: the feature is the mean over the last map's places.
+    Deviations: kernels are 4 x 4, as in the authors' dcgan.torch, where their dcgan_code has 5 x 5;
+    the feature is the mean over the last map's places.
+
+    Raises UserError for a width below 1.
     """
 
     any_size = True
 
     def __init__(self, *, channels: int, size: int, width: int = 64, widest: int = 512) -> None:
         super().__init__()
+        if width < 1:
+            raise UserError(f"a critic of {width} channels; give it 1 or more")
         count = max(1, len(sides(size, 4)) - 1)
         widths = [min(width * 2**i, widest) for i in range(count)]
         layers: list[nn.Module] = []

@@ -75,7 +75,8 @@ class Codebook(Memory):
         """Move the averages by one batch; nothing without a decay.
 
         Of appendix A.1's N, m and e = m / N only N and e are kept: m is their product. N begins at
-        zero, so that the first batch places the codes that it uses.
+        zero, so that the first batch places the codes that it uses. An even use is the mean of N,
+        which begins at zero, too.
         """
         if not self.decay:
             return
@@ -84,7 +85,7 @@ class Codebook(Memory):
         sizes = self.decay * self.sizes + fresh * counts
         tiny = torch.finfo(sizes.dtype).tiny
         pull = fresh * (sums - counts[:, None] * self.vectors) / sizes.clamp(min=tiny)[:, None]
-        least = self.restart * counts.mean()
+        least = self.restart * sizes.mean()
         moved = torch.where((sizes < least)[:, None], drawn, self.vectors + pull)
         self.vectors.copy_(moved)
         self.sizes.copy_(sizes.maximum(least))

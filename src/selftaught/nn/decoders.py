@@ -15,8 +15,9 @@ class Decoder(nn.Module):
 
     A stack of transposed convolutions of 4 x 4 that double the side, with batch norm and ReLU
     between them and neither after the last (Radford et al. 2015, DCGAN, arXiv 1511.06434, section
-    3). The sides are ``size`` halved again and again, rounding up, so that those of an encoder that
-    halves are met on the way back. A vector first becomes a map of ``side`` pixels.
+    3; the kernel is that of the authors' dcgan.torch, where their dcgan_code has 5 x 5). The sides
+    are ``size`` halved again and again, rounding up, so that those of an encoder that halves are
+    met on the way back. A vector first becomes a map of ``side`` pixels.
 
     Args:
         dim: channels of what is decoded.

@@ -6,6 +6,7 @@ processor without a GPU. timm is imported where an encoder of it is built, since
 
 import difflib
 import math
+import re
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from selftaught.nn.transformer import ViT
 
 OWN = ("resnet-nano", "vit-nano", "amdim-nano", "dcgan")
 MEAN_OF_PATCHES = {"global_pool": "avg", "fc_norm": False}  # timm's words for `ViT`'s feature
+PLACES = 7  # patches a side of an image, about, where nothing else is said
 SMALL = 64  # pixels: up to this side an image is too small for a stem that shrinks it
 
 
@@ -71,13 +73,21 @@ def stages(encoder: nn.Module) -> list[nn.Module]:
 
 
 def build(
-    name: str, *, channels: int, size: int, patch: int | None = None, stride: int | None = None
+    name: str,
+    *,
+    channels: int,
+    size: int,
+    patch: int | None = None,
+    stride: int | None = None,
+    width: int | None = None,
 ) -> Encoder:
     """The encoder of that name for square images of ``size`` pixels.
 
     ``patch`` is for vision transformers, ``stride`` for resnet-nano: pixels a side of one place of
-    the map. Raises UserError for an unknown name, naming the nearest, for a patch that does not
-    tile the image and for a stride that resnet-nano cannot have.
+    the map. Without a ``patch`` it is the one of the name, as in vit_base_patch16_224, where that
+    gives 7 x 7 places or more, else `patch_for` the size. ``width`` is for dcgan: channels of its
+    first convolution. Raises UserError for an unknown name, naming the nearest, for a patch that
+    does not tile the image and for a stride that resnet-nano cannot have.
     """
     if name == "resnet-nano":
         return ResNetNano(channels=channels, stride=stride)
@@ -88,14 +98,15 @@ def build(
     if name == "dcgan":
         from selftaught.nn.adversarial import DCGANCritic
 
-        return DCGANCritic(channels=channels, size=size)
+        more = {} if width is None else {"width": width, "widest": 8 * width}
+        return DCGANCritic(channels=channels, size=size, **more)
     import timm
     from timm.models.resnet import ResNet
     from timm.models.vision_transformer import VisionTransformer
 
     options: dict[str, Any] = {"in_chans": channels, "num_classes": 0}
     if name == "vit-nano" or name.startswith(("vit_", "deit")):
-        patch = patch or patch_for(size)
+        patch = patch or patch_of(name, size) or patch_for(size)
         if patch < 1 or size % patch:
             fits = [p for p in range(1, size + 1) if size % p == 0 and size // p >= 2]
             raise UserError(
@@ -137,10 +148,20 @@ def map_side(encoder: Encoder, channels: int, size: int) -> int:
     return found[-1]
 
 
+def patch_of(name: str, size: int) -> int | None:
+    """The patch in timm's name of an encoder, where it tiles images of ``size`` into 7 x 7 or more.
+
+    A smaller image has a finer patch, since a few places would tell little of it.
+    """
+    found = re.search(r"patch(\d+)", name)
+    patch = int(found[1]) if found else size
+    return patch if size % patch == 0 and size // patch >= PLACES else None
+
+
 def patch_for(size: int) -> int:
     """The patch of 2 to 16 pixels that gives about 7 x 7 tokens."""
     fits = [p for p in range(2, 17) if size % p == 0] or [1]
-    return min(fits, key=lambda p: abs(math.log(size / p / 7)))
+    return min(fits, key=lambda p: abs(math.log(size / p / PLACES)))
 
 
 def small_stem(net: Any, channels: int) -> None:

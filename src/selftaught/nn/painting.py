@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from selftaught.errors import UserError
-from selftaught.nn.adversarial import DCGANCritic
+from selftaught.nn.adversarial import DCGANCritic, initialize
 from selftaught.nn.masking import squares
 
 
@@ -107,4 +107,5 @@ class PictureCritic(nn.Sequential):
             raise UserError(f"a critic of {width} channels; use --critic-width with 1 or more")
         trunk = DCGANCritic(channels=channels, size=side, width=width, widest=widest)
         left = side // 2 ** sum(isinstance(layer, nn.Conv2d) for layer in trunk.layers)
-        super().__init__(trunk.layers, nn.Conv2d(trunk.dim, 1, left), nn.Flatten(0))
+        score = nn.Conv2d(trunk.dim, 1, left).apply(initialize)
+        super().__init__(trunk.layers, score, nn.Flatten(0))

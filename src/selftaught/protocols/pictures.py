@@ -9,11 +9,15 @@ from selftaught.errors import UserError
 
 WINDOW, SIGMA = 11, 1.5  # of SSIM's Gaussian
 K1, K2 = 0.01, 0.03
+LEAST = 1e-10  # a mean squared error below which a pair counts as equal
 
 
 def psnr(x: Float[Tensor, "n c s s"], y: Float[Tensor, "n c s s"]) -> Float[Tensor, " n"]:
-    """Peak signal-to-noise ratio of each pair of images in [0, 1], in decibels."""
-    error = (x.double() - y.double()).square().flatten(1).mean(1)
+    """Peak signal-to-noise ratio of each pair of images in [0, 1], in decibels.
+
+    At most 100, which a pair that is equal has, so that a mean over pairs is finite.
+    """
+    error = (x.double() - y.double()).square().flatten(1).mean(1).clamp(min=LEAST)
     return -10 * error.log10()
 
 
@@ -22,7 +26,8 @@ def ssim(x: Float[Tensor, "n c s s"], y: Float[Tensor, "n c s s"]) -> Float[Tens
 
     Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity",
     section III, with the Gaussian window of 11 pixels and sigma 1.5, over the places where the
-    window lies inside the image, which must be as large.
+    window lies inside the image, which must be as large. Of images in colour it is the mean over
+    channels, each taken by itself.
     """
     if min(x.shape[2:]) < WINDOW:
         raise UserError(

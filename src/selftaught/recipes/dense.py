@@ -31,6 +31,7 @@ def colorization(
 
     Needs images in colour; the encoder that comes out is given colour images, too, and sees how
     light they are. All images are looked at once before the first step, to count their colours.
+    Adam's second average is shorter than its default, as in the authors' solver.
 
     Args:
         data: what the images look like.
@@ -56,7 +57,8 @@ def colorization(
         temperature=temperature,
     )
     view = View(Crop(data.size, scale=(smallest_crop, 1.0)))
-    return training.run(method, Views([view], data.mean, data.std), survey_every=ONCE)
+    views = Views([view], data.mean, data.std)
+    return training.run(method, views, beta2=0.99, survey_every=ONCE)
 
 
 def inpainting(
@@ -79,6 +81,9 @@ def inpainting(
 ) -> Run:
     """Inpainting (Pathak et al. 2016, arXiv 1604.07379): paint what a hole in the picture hides.
 
+    Painter and critic follow one schedule, so that their learning rates keep their ratio, as in the
+    authors' train.lua.
+
     Args:
         data: what the images look like.
         encoder: resnet-nano, vit-nano or any timm name that has a map of features.
@@ -92,7 +97,7 @@ def inpainting(
         adversarial: weight of the critic's judgement in the painter's loss; 0 does without it.
         width: channels of the decoder before its last doubling.
         critic_width: channels of the critic's first convolution.
-        critic_lr: learning rate of the critic, constant, as a share of the others'.
+        critic_lr: learning rate of the critic, as a share of the others'.
         smallest_crop: the view shows at least this share of the image's area.
     """
     if critic_lr <= 0:
@@ -112,6 +117,6 @@ def inpainting(
     critic = [] if method.critic is None else [method.critic]
     run = training.run(method, Views([view], data.mean, data.std), beta1=0.5, constant=critic)
     for group in run.optimizer.param_groups:
-        if group.get("constant"):
+        if group.pop("constant", False):  # a group of the critic's, which is not constant
             group["lr"] *= critic_lr
     return run

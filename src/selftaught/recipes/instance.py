@@ -267,14 +267,14 @@ def pirl(
     encoder: str = "resnet-nano",
     instances: int = 12000,
     dim: int = 128,
-    temperature: float = 0.07,
+    temperature: float = 0.1,
     negatives: int = 4096,
     momentum: float = 0.5,
     mix: float = 0.5,
     tile_share: float = 0.29,
     smallest_jigsaw: float = 0.6,
     look: Look = Look(),
-    training: Training = Training(),
+    training: Training = Training(lr=2e-4),
 ) -> Run:
     """PIRL (Misra & van der Maaten 2019, arXiv 1912.01991): an image is known by its jigsaw.
 

@@ -24,6 +24,7 @@ def gan(
     dim: int = 100,
     prior: Distribution = "uniform",
     width: int = 64,
+    critic_width: int = 64,
     training: Training = Training(batch_size=128, lr=2e-4, weight_decay=0.0, warmup=0.0),
 ) -> Run:
     """DCGAN (Radford et al. 2015, arXiv 1511.06434): a critic learns to know real images.
@@ -36,9 +37,10 @@ def gan(
         dim: numbers that an image is made of.
         prior: what these are drawn from, uniform or normal.
         width: channels of the generator before its last doubling.
+        critic_width: channels of the first convolution of dcgan; other encoders have their own.
     """
     codes = Prior(dim, prior)
-    net = build(encoder, channels=data.channels, size=data.size)
+    net = build(encoder, channels=data.channels, size=data.size, width=critic_width)
     method = GAN(net, painter(data, dim, width), codes)
     return training.run(method, whole(data), beta1=0.5)
 
@@ -55,7 +57,8 @@ def bigan(
 ) -> Run:
     """BiGAN (Donahue et al. 2016, arXiv 1605.09782): encoder and generator undo one another.
 
-    Images are shown whole, without random crops or colours.
+    Images are shown whole, without random crops or colours; the authors' code crops 64 of 72 pixels
+    at random.
 
     Args:
         data: what the images look like.

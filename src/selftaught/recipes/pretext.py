@@ -67,7 +67,7 @@ def jigsaw(
         tile: side of a tile in pixels; 0 leaves the paper's share of a third as gap.
         width: of what is said of each tile.
         hidden: width of the layer that sees all tiles.
-        smallest_crop: the puzzle shows at least this share of the image's area.
+        smallest_crop: the puzzle shows at least this share of the image's largest square.
         gray: probability that a puzzle of a colour image is gray.
         channel_shift: colours of a tile are shifted by up to this share of its side.
     """
@@ -85,8 +85,8 @@ def jigsaw(
         raise UserError(f"a shift of {channel_shift}; use --channel-shift with 0 or more")
     method = Jigsaw(net, permutations=permutations, width=width, hidden=hidden)
     shift = ShiftChannels(round(channel_shift * tile))
-    scale = (smallest_crop, 1.0)
-    puzzle = Cut(tile, cell, shift, scale=scale, flip=0.0, alike=[Gray(gray)], shuffled=False)
+    crop: dict[str, Any] = {"scale": (smallest_crop, 1.0), "square": True}
+    puzzle = Cut(tile, cell, shift, flip=0.0, alike=[Gray(gray)], shuffled=False, **crop)
     return training.run(method, TilesAlone(puzzle, data.mean, data.std))
 
 
@@ -115,7 +115,7 @@ def relative_patch(
         jitter: a patch lies up to this share of its side away from its place, either way.
         width: of what is said of each patch.
         hidden: width of the layers that see two patches.
-        smallest_crop: the grid lies within at least this share of the image's area.
+        smallest_crop: the grid lies within at least this share of the image's largest square.
         guard: against chromatic aberration: drop two colours, project green and magenta out, none.
     """
     net = for_tiles("relative_patch", encoder, data)

@@ -45,6 +45,14 @@ class CropParameters(NamedTuple):
     flip: Tensor  # (n,) bool
 
 
+class SquareParameters(NamedTuple):
+    """What `Square` draws; it does not depend on the sizes of the images."""
+
+    area: Tensor  # (n,) shares of the area of the image's largest square
+    place: Tensor  # (n, 2) in [0, 1): vertical, horizontal
+    flip: Tensor  # (n,) bool
+
+
 class CentreParameters(NamedTuple):
     """What `Centre` draws: nothing is flipped."""
 
@@ -103,6 +111,43 @@ class Crop:
         place = (parameters.place.double() * (spare + 1)).floor()
         top, left = torch.where(found[:, None], place, (spare / 2).floor()).long().unbind(1)
         return Boxes(top, left, box_height.long(), box_width.long())
+
+
+@dataclass(frozen=True)
+class Square:
+    """A random square of the image, resized, so that nothing changes its shape.
+
+    Its area is uniform in ``scale`` of that of the image's largest square, and it lies anywhere in
+    the image. It is flipped with probability ``flip``.
+    """
+
+    size: int
+    scale: tuple[float, float] = (0.08, 1.0)
+    flip: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check_size(self.size)
+        check_range("scale", self.scale)
+        check_probability(self.flip)
+
+    def draw(self, generator: Generator, n: int) -> SquareParameters:
+        """Parameters for n images of any size."""
+        return SquareParameters(
+            area=uniform(generator, n, low=self.scale[0], high=self.scale[1]),
+            place=uniform(generator, n, 2),
+            flip=uniform(generator, n) < self.flip,
+        )
+
+    def boxes(
+        self, parameters: SquareParameters, height: int | Tensor, width: int | Tensor
+    ) -> Boxes:
+        """The boxes in images of the given sizes, which are numbers or (n,) tensors."""
+        full = torch.stack(_sizes(parameters.flip, height, width), 1)  # (n, 2)
+        largest = full.min(1).values
+        side = (parameters.area.double().sqrt() * largest).round().clamp(min=1).minimum(largest)
+        spare = full - side[:, None] + 1
+        top, left = (parameters.place.double() * spare).floor().long().unbind(1)
+        return Boxes(top, left, side.long(), side.long())
 
 
 @dataclass(frozen=True)

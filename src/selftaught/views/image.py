@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 
 from selftaught.errors import UserError
 from selftaught.views.colour import Blur, Gray, Jitter, Solarize
-from selftaught.views.crop import Boxes, Centre, Crop, resample, resized_crop
+from selftaught.views.crop import Boxes, Centre, Crop, Square, resample, resized_crop
 from selftaught.views.drawing import pieces, rows
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Gray",
     "Jitter",
     "Solarize",
+    "Square",
     "View",
     "Views",
     "resample",
@@ -44,7 +45,9 @@ class View:
     ``crop`` needs the images and gives small uint8 batches, ``apply`` needs only those.
     """
 
-    def __init__(self, crop: Crop | Centre, *then: Jitter | Gray | Blur | Solarize) -> None:
+    def __init__(
+        self, crop: Crop | Square | Centre, *then: Jitter | Gray | Blur | Solarize
+    ) -> None:
         self.size = crop.size
         self.cropper: Any = crop
         self.then: tuple[Any, ...] = then

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from selftaught.errors import UserError
-from selftaught.views.crop import Crop
+from selftaught.views.crop import Crop, Square
 from selftaught.views.drawing import uniform
 from selftaught.views.image import View, Views
 from selftaught.views.tiles import Tiles
@@ -30,7 +30,9 @@ class Jigsaw(Tiles):
     Favaro 2016, https://arxiv.org/abs/1603.09246: a crop of 3 x 3 cells of ``cell`` pixels, and in
     each cell a tile of ``tile`` pixels at a random place. Where they are ``shuffled``, all orders
     are equally likely, as in PIRL's code; otherwise they come row by row. Each tile is flipped and
-    changes its colours, by the steps ``then``, on its own.
+    changes its colours, by the steps ``then``, on its own. A crop that is ``square`` keeps the
+    shape of what it shows, as Noroozi & Favaro's does, and ``scale`` is its share of the image's
+    largest square; else it is PIRL's, of any shape that `Crop` draws.
     """
 
     def __init__(
@@ -42,10 +44,11 @@ class Jigsaw(Tiles):
         flip: float = 0.5,
         alike: Sequence[Any] = (),
         shuffled: bool = True,
+        square: bool = False,
     ) -> None:
         if not 1 <= tile <= cell:
             raise UserError(f"tiles of {tile} pixels in cells of {cell}; give tiles that fit")
-        crop = Crop(SIDE * cell, scale=scale, flip=0.0)
+        crop = (Square if square else Crop)(SIDE * cell, scale=scale, flip=0.0)
         super().__init__(crop, tile, TILES, *then, flip=flip, alike=alike)
         self.cell, self.shuffled = cell, shuffled
 

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from selftaught.errors import UserError
-from selftaught.views.crop import Crop
+from selftaught.views.crop import Square
 from selftaught.views.drawing import uniform
 from selftaught.views.tiles import Tiles
 
@@ -20,12 +20,13 @@ class NeighbourParameters(NamedTuple):
 
 
 class Neighbours(Tiles):
-    """A square grid of patches at a random place of a crop of each image, row by row.
+    """A square grid of patches at a random place of a square of each image, row by row.
 
     Doersch et al. 2015, https://arxiv.org/abs/1505.05192, section 3.1 and the authors' train.py:
     between patches there are ``gap`` pixels, and each patch is moved by up to ``jitter`` of them to
     either side, down and across; never so far that two patches touch. Each changes its colours, by
-    the steps ``then``, on its own.
+    the steps ``then``, on its own. The square has a share ``scale`` of the area of the image's
+    largest, and is shown in its own shape.
 
     Deviation: patches are not made coarser at random.
     """
@@ -52,7 +53,7 @@ class Neighbours(Tiles):
                 f"a grid of {grid} x {grid} patches over {extent} pixels of images of {size}; give "
                 "patches that fit"
             )
-        super().__init__(Crop(size, scale=scale, flip=0.0), tile, grid**2, *then, alike=alike)
+        super().__init__(Square(size, scale=scale, flip=0.0), tile, grid**2, *then, alike=alike)
         self.grid, self.gap, self.jitter, self.spare = grid, gap, jitter, size - extent
 
     def place(self, generator: Generator, n: int) -> NeighbourParameters:

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from selftaught.precision import float32
-from selftaught.views.crop import Crop
+from selftaught.views.crop import Crop, Square
 from selftaught.views.drawing import check_probability, uniform
 from selftaught.views.image import View, Views
 
@@ -23,7 +23,7 @@ class Tiles:
 
     def __init__(
         self,
-        crop: Crop,
+        crop: Crop | Square,
         tile: int,
         count: int,
         *then: Any,

@@ -120,6 +120,7 @@ image -> encoder -> a vector a place -> the nearest of 512 words -> decoder -> i
             "lr": 2e-4,
             "weight_decay": 0.0,
             "warmup": 0.0,
+            "schedule": "constant",
             "stride": 4,
             "codes": 512,
             "dim": 64,

@@ -27,9 +27,12 @@ image -> L -> encoder -> map -> decoder -> scores of the bins of a and b, at one
             "encoder": "resnet18",
             "epochs": 15.6,
             "batch_size": 40,
+            "optimizer": "adam",
             "lr": 3e-5,
-            "weight_decay": 1e-3,
+            "weight_decay": 1e-3,  # of their biases, too
             "warmup": 0.0,
+            "schedule": "constant",
+            "drops": "0.45,0.9",  # every 225,000 of 500,000 steps
             "stride": 4,
             "width": 256,
             "grid": 10,
@@ -56,7 +59,9 @@ image with a hole -> encoder -> map -> each channel's places connected -> decode
                                              squared error with the true pixels, and
                                              critic: real or painted?""",
         needs="an encoder with a map of features; any batch",
-        choose="to see what a model makes of hidden parts; for features mae and others do better",
+        choose="to see what a model makes of hidden parts; for features mae and others do better. "
+        "The paper's settings are those of its code for painting the centre; its features were "
+        "learnt on random regions without a critic, to which --hole blocks --adversarial 0 is near",
         published={
             "encoder": "resnet18",
             "epochs": 500,
@@ -64,6 +69,7 @@ image with a hole -> encoder -> map -> each channel's places connected -> decode
             "lr": 2e-3,
             "weight_decay": 0.0,
             "warmup": 0.0,
+            "schedule": "constant",
             "hole": "centre",
             "overlap": 4,
             "rim_weight": 10.0,
