@@ -126,3 +126,12 @@ def test_a_tokenizer_of_another_method_is_refused(capsys, tmp_path):
     call(capsys, *words, "--batch-size", 16, "--steps", 1, "--evaluate", "off", "--width", 8)
     with pytest.raises(UserError, match="is a run of autoencoder"):
         build("beit", tokenizer=str(tmp_path / "run"))
+
+
+def test_weights_begin_as_in_the_authors_code():
+    method = beit()
+    net = method.encoder.net
+    assert method.head.weight.abs().max() <= 0.02
+    for number, block in enumerate(net.blocks, start=1):
+        assert block.mlp.fc1.weight.abs().max() <= 0.02
+        assert 0.98 < block.mlp.fc2.weight.abs().max() * (2 * number) ** 0.5 / 0.02 < 1.01

@@ -250,3 +250,15 @@ def test_bad_settings_are_one_line(settings, said):
 def test_more_blocks_than_there_are_is_one_line():
     with pytest.raises(UserError, match="an encoder of 6 blocks; use --top"):
         data2vec(top=7)(batch())
+
+
+def test_weights_begin_as_in_the_authors_code():
+    torch.manual_seed(0)
+    method = Data2Vec(encoders.build("vit-nano", channels=1, size=16, patch=4))
+    net = method.encoder.net
+    assert method.head.weight.abs().max() <= 0.02
+    pairs = zip(method.target.parameters(), method.encoder.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    for number, block in enumerate(net.blocks, start=1):
+        assert block.mlp.fc1.weight.abs().max() <= 0.02
+        assert 0.98 < block.mlp.fc2.weight.abs().max() * (2 * number) ** 0.5 / 0.02 < 1.01

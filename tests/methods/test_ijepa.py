@@ -138,12 +138,11 @@ def test_it_begins_with_a_teacher_equal_to_the_student():
 def test_weights_begin_as_in_the_authors_code():
     torch.manual_seed(0)
     method = IJEPA(encoders.build("vit-nano", channels=1, size=16, patch=2), **SMALL | {"dim": 96})
-    deep = method.student.net.blocks[4]
-    for layer, shrunk in ((deep.attn.qkv, 1), (deep.attn.proj, 10**0.5), (deep.mlp.fc2, 10**0.5)):
-        assert layer.weight.std().item() == pytest.approx(0.02 / shrunk, rel=0.05)
+    blocks = [*method.student.net.blocks, *method.predictor[:2]]
+    layers = [layer for b in blocks for layer in (b.attn.qkv, b.attn.proj, b.mlp.fc1, b.mlp.fc2)]
+    for layer in (*layers, method.narrow, method.widen):
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.05)
         assert not layer.bias.any()
-    last = method.predictor[1]
-    assert last.mlp.fc2.weight.std().item() == pytest.approx(0.02 / 2, rel=0.05)
     assert isinstance(method.predictor[2], nn.LayerNorm)
     assert method.predictor[2].weight.eq(1).all()
 

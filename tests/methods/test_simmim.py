@@ -114,3 +114,10 @@ def test_squares_that_do_not_tile_the_image_are_refused(unit):
 def test_an_encoder_without_tokens_is_refused(name):
     with pytest.raises(UserError, match="vit-nano"):
         build(name, encoder="resnet-nano", patch=0)
+
+
+def test_weights_begin_as_in_the_authors_code():
+    net = simmim().encoder.net
+    for number, block in enumerate(net.blocks, start=1):
+        assert block.mlp.fc1.weight.abs().max() <= 0.02
+        assert 0.98 < block.mlp.fc2.weight.abs().max() * (2 * number) ** 0.5 / 0.02 < 1.01

@@ -40,10 +40,11 @@ def test_token_by_token_is_as_all_at_once(fused):
     torch.testing.assert_close(torch.cat(apart, dim=1), part(x))
 
 
-def test_the_deeper_the_less_is_added():
+def test_the_more_blocks_the_less_attention_adds_alone():
     torch.manual_seed(0)
-    one, many = (CausalBlock(64, 2, 4, total).proj.weight.std() for total in (1, 25))
-    assert (one / many).item() == pytest.approx(5, rel=0.1)
+    one, many = (CausalBlock(64, 2, 4, total) for total in (1, 25))
+    assert (one.proj.weight.std() / many.proj.weight.std()).item() == pytest.approx(5, rel=0.1)
+    assert many.down.weight.std().item() == pytest.approx(0.02, rel=0.05)
 
 
 @pytest.mark.parametrize("shape", [(8, 3), (0, 1), (8, 0)])

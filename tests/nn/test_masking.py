@@ -25,6 +25,14 @@ def test_kept_and_hidden_are_a_partition():
     assert torch.equal(both, torch.arange(16).expand(5, -1))
 
 
+@pytest.mark.parametrize(
+    ("length", "ratio", "kept"),
+    [(49, 0.75, 12), (64, 0.75, 16), (196, 0.75, 49), (49, 0.6, 19), (16, 0.0, 16), (16, 1.0, 0)],
+)
+def test_the_number_of_the_kept_is_rounded_down(length, ratio, kept):
+    assert random_split(2, length, ratio, torch.device("cpu"))[0].shape == (2, kept)
+
+
 def test_each_sample_is_split_in_its_own_way_and_by_the_seed():
     torch.manual_seed(0)
     a, _ = random_split(2, 64, 0.5, torch.device("cpu"))

@@ -4,7 +4,14 @@ import torch
 
 from references.masked import patchify, sincos_position
 from selftaught.nn.encoders import build
-from selftaught.nn.transformer import FUSED_FROM, fuse_attention, sine_position, transformer
+from selftaught.nn.transformer import (
+    FUSED_FROM,
+    begin_small,
+    fuse_attention,
+    initialize,
+    sine_position,
+    transformer,
+)
 
 
 def position_only(encoder):
@@ -62,6 +69,38 @@ def test_tokens_equal_timms_own_forward(name):
     with torch.no_grad():
         expected = encoder.net.forward_features(x)[:, -16:]
         torch.testing.assert_close(encoder.tokens(x), expected)
+
+
+CUT = 0.5396  # deviation of a standard normal number from -1 to 1
+
+
+@pytest.mark.parametrize("name", ["vit-nano", "vit_tiny_patch16_224"])
+def test_small_weights_lie_within_beits_range_and_shrink_with_depth(name):
+    torch.manual_seed(0)
+    encoder, head = build(name, channels=3, size=16, patch=4), torch.nn.Linear(200, 300)
+    before = encoder.net.patch_embed.proj.weight.clone()
+    begin_small(encoder, head)
+    for number, block in enumerate(encoder.net.blocks, start=1):
+        for layer in (block.attn.qkv, block.mlp.fc1, block.attn.proj, block.mlp.fc2):
+            deep = layer in (block.attn.proj, block.mlp.fc2)
+            bound = 0.02 / (2 * number) ** 0.5 if deep else 0.02
+            assert 0.98 * bound < layer.weight.abs().max() <= bound * (1 + 1e-6)
+            assert layer.weight.std().item() == pytest.approx(CUT * bound, rel=0.02)
+            assert not layer.bias.any()
+    assert head.weight.abs().max() <= 0.02
+    assert not head.bias.any()
+    assert torch.equal(encoder.net.patch_embed.proj.weight, before)
+    token = encoder.net.cls_token
+    assert token is None or token.std().item() == pytest.approx(CUT * 0.02, rel=0.2)
+
+
+def test_weights_that_are_not_cut_off_have_the_whole_deviation():
+    torch.manual_seed(0)
+    part = torch.nn.Sequential(torch.nn.Linear(200, 300), torch.nn.Linear(300, 200, bias=False))
+    initialize(part)
+    for layer in part:
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.02)
+    assert not part[0].bias.any()
 
 
 def test_attention_follows_the_number_of_tokens():

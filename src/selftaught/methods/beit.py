@@ -9,7 +9,7 @@ from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.base import Encoder
 from selftaught.nn.masking import blockwise
-from selftaught.nn.transformer import ViT, with_tokens
+from selftaught.nn.transformer import ViT, begin_small, with_tokens
 from selftaught.objectives.tokens import token_prediction, unigram_entropy
 
 
@@ -20,10 +20,11 @@ class BEiT(Method):
     are hidden; the encoder sees one learned token in the place of each hidden patch; a linear
     softmax layer predicts, from the last tokens, the words of the hidden patches. Words are those
     of a tokenizer that was trained before and does not change, one of ``words`` for each place.
+    Weights begin as in section 2.5, see `begin_small`.
 
-    Deviations: the tokenizer is a VQ-VAE of our own where the authors take DALL-E's discrete VAE,
-    and sees the image as large as the encoder does, where theirs sees it half as large; positions
-    are fixed sines and cosines; no drop path, no layer scale.
+    Deviations: those of `blockwise`; the tokenizer is a VQ-VAE of our own where the authors take
+    DALL-E's discrete VAE, and sees the image as large as the encoder does, where theirs sees it
+    half as large; positions are fixed sines and cosines; no drop path, no layer scale.
 
     ``tokenizer(x)`` gives the words (B, L) of images, patches row by row. Raises UserError for an
     encoder without tokens and for a ratio that hides or leaves nothing.
@@ -53,6 +54,7 @@ class BEiT(Method):
         self.tokenizer = tokenizer.requires_grad_(False)
         self.blank = nn.Parameter(torch.randn(encoder.dim) * 0.02)
         self.head = nn.Linear(encoder.dim, words)
+        begin_small(encoder, self.head)
         self.ratio, self.smallest = ratio, smallest
 
     def train(self, mode: bool = True) -> Any:

@@ -1,6 +1,5 @@
 """data2vec: see a part, predict what a slow copy makes of the whole there."""
 
-import math
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -11,17 +10,11 @@ from torch import Tensor, nn
 from selftaught import dist
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
-from selftaught.nn.masking import blockwise
+from selftaught.nn.masking import image_blocks
 from selftaught.nn.memory import EMA
 from selftaught.nn.schedules import linear
+from selftaught.nn.transformer import ViT, begin_small, initialize
 from selftaught.objectives.latent import Norm, masked_regression, mean_of_blocks
-
-
-def image_blocks(
-    x: Any, n: int, length: int, *, ratio: float = 0.6, smallest: int = 16
-) -> Bool[Tensor, "n l"]:
-    """Hide ``ratio`` of the patches of square images, in blocks of ``smallest`` or more."""
-    return blockwise(n, math.isqrt(length), round(ratio * length), smallest=smallest)
 
 
 class Data2Vec(Method):
@@ -36,12 +29,15 @@ class Data2Vec(Method):
 
     The encoder needs ``dim``, ``layers(x)``, the tokens after each block, and ``tokens(x, hidden=,
     blank=)``. ``mask`` says of (x, samples, tokens) which tokens of this process's samples are
-    hidden, drawn for the global batch; it may look at x for padding.
+    hidden, drawn for the global batch; it may look at x for padding. A vision transformer begins as
+    that of the authors' code for images does, see `begin_small`. As in that code a block's output
+    is what leaves it, not that of its feed-forward part, as for text and speech, and the average
+    has a patch embedding of its own, where the paper's section 3.2 shares the encoder's.
 
-    Deviations: a block's output is what leaves it, as in the authors' code for images, not the
-    output of its feed-forward part, as in that for text and speech; of 2.0 there is neither its
-    decoder nor its encoder that leaves hidden tokens out. Raises UserError for an encoder without
-    tokens and for settings out of range.
+    Deviations: those of `blockwise`; a vision transformer's positions are fixed sines and cosines,
+    without layer scale, drop path and dropout of attention; of 2.0 there is neither its decoder
+    nor its encoder that leaves hidden tokens out. Raises UserError for an encoder without tokens
+    and for settings out of range.
     """
 
     def __init__(
@@ -77,8 +73,9 @@ class Data2Vec(Method):
         self.encoder = encoder
         self.blank = nn.Parameter(torch.randn(encoder.dim) * 0.02)
         self.head = nn.Linear(encoder.dim, encoder.dim)
-        nn.init.trunc_normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
+        initialize(self.head)
+        if isinstance(encoder, ViT):
+            begin_small(encoder, self.head)
         self.target = EMA(encoder)
         self.mask, self.masks, self.top, self.beta = mask, masks, top, beta
         self.norms = (block_norm, final_norm)

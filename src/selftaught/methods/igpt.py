@@ -28,7 +28,8 @@ class IGPT(Method):
 
     Deviations: blocks have layer norm and GELU as the paper says, where the authors' code has a
     norm that does not subtract the mean and an approximation of GELU; an exported feature is
-    normalised without the gains of the next block's norm.
+    normalised without the gains of the next block's norm; the palette is found, and colours are
+    compared, with each channel over its standard deviation, where theirs are as they are.
 
     Needs one `survey`, before the first step. Raises UserError for an encoder that does not read
     pixels and, in the survey, for a palette of more colours than the images have.

@@ -1,7 +1,5 @@
 """I-JEPA: see a part, predict a slow copy's tokens of several blocks elsewhere."""
 
-import math
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -13,7 +11,7 @@ from selftaught.nn.base import Encoder
 from selftaught.nn.masking import MultiBlock, take
 from selftaught.nn.memory import EMA
 from selftaught.nn.schedules import linear
-from selftaught.nn.transformer import ViT, sine_position, transformer, with_tokens
+from selftaught.nn.transformer import ViT, initialize, sine_position, transformer, with_tokens
 from selftaught.objectives.latent import block_regression
 
 
@@ -26,7 +24,10 @@ class IJEPA(Method):
     the whole image. The teacher is an average of the encoder whose momentum rises to one in a line,
     and it is what is exported, as the authors evaluate it. Positions are fixed sines and cosines.
 
-    As in the authors' code the teacher's tokens are normalised and the distance is smooth L1.
+    As in the authors' code the teacher's tokens are normalised, the distance is smooth L1, and the
+    weights of all linear layers begin alike at every depth: what their networks shrink by depth is
+    drawn again before the first step.
+
     Deviations: those of `MultiBlock`, and that a patch embedding begins as PyTorch has it, whose
     size does not depend on the patch's, where theirs is too small for patches of few pixels.
 
@@ -63,9 +64,7 @@ class IJEPA(Method):
         self.position = nn.Buffer(sine_position(dim, encoder.grid)[None])  # (1, L, P)
         self.predictor = transformer(dim, depth, heads, encoder.length)
         self.widen = nn.Linear(dim, encoder.dim)
-        self.apply(initialize)
-        shrink(encoder.net.blocks)
-        shrink(self.predictor)
+        initialize(self)
         self.teacher = EMA(encoder)
         self.momentum = momentum
 
@@ -94,20 +93,3 @@ class IJEPA(Method):
         """Move the teacher towards the student."""
         momentum = linear(self.progress, self.momentum, 1.0, 1.0)
         self.teacher.update(self.student, momentum=momentum)
-
-
-def initialize(module: nn.Module) -> None:
-    """Small normal weights, biases at zero, as in the authors' code."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
-@torch.no_grad()
-def shrink(blocks: Iterable[Any]) -> None:
-    """The deeper a block, the less it adds at first, as in the authors' code."""
-    for number, block in enumerate(blocks, start=1):
-        if hasattr(block, "attn"):
-            block.attn.proj.weight /= math.sqrt(2 * number)
-            block.mlp.fc2.weight /= math.sqrt(2 * number)

@@ -19,6 +19,9 @@ class MAE(Method):
     place, and predicts the hidden patches' pixels, each patch normalised. Positions are fixed sines
     and cosines on both sides.
 
+    Deviation: the class token of an encoder that has one stays in the encoder, where the authors'
+    decoder sees it too.
+
     Raises UserError for an encoder without tokens and for a ratio that hides or leaves nothing.
     """
 
@@ -36,7 +39,7 @@ class MAE(Method):
     ) -> None:
         super().__init__()
         encoder = with_tokens(encoder, "mae")
-        if not 0 < round(encoder.length * (1 - ratio)) < encoder.length:
+        if not 0 < int(encoder.length * (1 - ratio)) < encoder.length:
             raise UserError(
                 f"a ratio of {ratio} of {encoder.length} patches hides nothing or leaves nothing; "
                 "use --ratio 0.75 or smaller patches"
@@ -58,6 +61,8 @@ class MAE(Method):
         self.normalize_target = normalize_target
         self.apply(initialize)
         nn.init.xavier_uniform_(encoder.net.patch_embed.proj.weight.flatten(1))
+        if encoder.net.cls_token is not None:
+            nn.init.normal_(encoder.net.cls_token, std=0.02)
 
     def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
         """``reconstruction`` of the hidden patches' pixels."""

@@ -22,7 +22,8 @@ class MaskFeat(Method):
     image before anything is hidden.
 
     As in the authors' code a histogram is divided by its own norm, not by that of a block of cells,
-    and there is none over the channels together. Deviation: positions are fixed sines and cosines.
+    and there is none over the channels together. Deviations: those of `blockwise`, and positions
+    are fixed sines and cosines.
 
     Raises UserError for an encoder without tokens, for cells that do not tile a patch and for a
     ratio that hides or leaves nothing.

@@ -10,7 +10,7 @@ from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.base import Encoder
 from selftaught.nn.masking import unitwise
-from selftaught.nn.transformer import ViT, with_tokens
+from selftaught.nn.transformer import ViT, begin_small, with_tokens
 from selftaught.objectives.reconstruction import masked_distance
 
 
@@ -19,10 +19,12 @@ class SimMIM(Method):
 
     Xie et al. 2021, https://arxiv.org/abs/2111.09886, section 3. Squares of ``unit`` x ``unit``
     patches are hidden at random; the encoder sees one learned token in the place of each hidden
-    patch; one linear layer predicts the hidden pixels from the last tokens, by L1.
+    patch; one linear layer predicts the hidden pixels from the last tokens, by L1. The encoder
+    begins as that of the authors' code does, see `begin_small`.
 
     Deviations: the encoder is a ViT whose positions are fixed sines and cosines, where the paper's
-    ViT has learned relative ones and its main encoder is a Swin transformer; no drop path.
+    ViT has learned relative ones and its main encoder is a Swin transformer; no layer scale, no
+    drop path.
 
     Raises UserError for an encoder without tokens, for squares that do not tile the image and for a
     ratio that hides or leaves nothing.
@@ -44,6 +46,7 @@ class SimMIM(Method):
                 f"a ratio of {ratio} of {units} squares hides nothing or leaves nothing; "
                 "use --ratio 0.6, smaller patches or a smaller --unit"
             )
+        begin_small(encoder)
         self.encoder: ViT = encoder
         self.blank = nn.Parameter(torch.randn(encoder.dim) * 0.02)
         channels = encoder.net.patch_embed.proj.in_channels

@@ -17,8 +17,8 @@ class CausalBlock(nn.Module):
     """A pre-norm transformer block in which each token sees itself and those before it.
 
     GPT-2's (Radford et al. 2019), without biases and with initial weights as in the code of Image
-    GPT (Chen et al. 2020): what is added to the residual stream is smaller the more blocks there
-    are in ``total``.
+    GPT (Chen et al. 2020): what attention adds to the residual stream is smaller the more blocks
+    there are in ``total``; what the feed-forward part adds is not.
     """
 
     def __init__(self, dim: int, heads: int, length: int, total: int) -> None:

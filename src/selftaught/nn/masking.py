@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,11 +17,12 @@ def random_split(
 ) -> tuple[Int[Tensor, "n k"], Int[Tensor, "n m"]]:
     """Hide ``ratio`` of each sample's tokens at random: the kept and the hidden places.
 
+    As in MAE's code (He et al. 2021, arXiv 2111.06377) the number of the kept is rounded down.
     Drawn for the global batch, so that several processes hide what one would have hidden.
     """
     noise = dist.mine(torch.rand(n * dist.world_size(), length))
     order = noise.argsort(dim=1).to(device)
-    kept = round(length * (1 - ratio))
+    kept = int(length * (1 - ratio))
     return order[:, :kept], order[:, kept:]
 
 
@@ -50,8 +51,10 @@ def blockwise(
     BEiT (Bao et al. 2021, arXiv 2106.08254), algorithm 1: a block's area is uniform between
     ``smallest`` and what is left to hide, its height over its width log-uniform between ``aspect``
     and one over it. As in the authors' code a block that hides nothing new, more than is left or a
-    whole side of the grid is passed over. What no block could hide is hidden place by place.
+    whole side of the grid is passed over.
 
+    Deviation, so that shapes are the same at every step: what no block could hide is hidden place
+    by place, where theirs gives up after ten tries of a block and hides fewer than ``count``.
     Drawn for the global batch.
     """
     world = dist.world_size()
@@ -70,6 +73,13 @@ def blockwise(
         left = left - found * fits
     rank = spare.masked_fill(hidden, 1).argsort(dim=1).argsort(dim=1)
     return hidden | (rank < left[:, None])
+
+
+def image_blocks(
+    x: Any, n: int, length: int, *, ratio: float = 0.6, smallest: int = 16
+) -> Bool[Tensor, "n l"]:
+    """Hide ``ratio`` of the patches of square images, in blocks of ``smallest`` or more."""
+    return blockwise(n, math.isqrt(length), round(ratio * length), smallest=smallest)
 
 
 def squares(n: int, grid: int, side: int, count: int) -> Bool[Tensor, "n l"]:

@@ -12,6 +12,7 @@ from selftaught.nn.base import Encoder
 from selftaught.nn.masking import take
 
 FUSED_FROM = 256  # tokens; below, plain attention has the faster backward on a processor
+SPREAD = 0.02  # deviation of small weights
 
 
 class ViT(Encoder):
@@ -161,6 +162,35 @@ def transformer(dim: int, depth: int, heads: int, length: int) -> nn.Sequential:
     for block in blocks:
         block.attn.fused_attn = length >= FUSED_FROM
     return nn.Sequential(*blocks, nn.LayerNorm(dim, eps=1e-6))
+
+
+def initialize(module: nn.Module, bound: float = 2.0) -> None:
+    """Small normal weights of all linear layers, cut off at ``bound``, and biases of zero."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.trunc_normal_(part.weight, std=SPREAD, a=-bound, b=bound)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+
+
+@torch.no_grad()
+def begin_small(encoder: ViT, *heads: nn.Module) -> None:
+    """Weights within a small range, and the less from a block the deeper it lies.
+
+    BEiT (Bao et al. 2021, arXiv 2106.08254), section 2.5: the output matrices of the attention and
+    of the feed-forward part of block l are divided by sqrt(2 l). The weights are normal ones cut
+    off at one deviation, as in the authors' code and in those of SimMIM and data2vec.
+
+    Deviation: the patch embedding begins as PyTorch has it, whose size does not depend on the
+    patch's, where theirs is too small for patches of few pixels.
+    """
+    for part in (encoder.net, *heads):
+        initialize(part, bound=SPREAD)
+    if encoder.net.cls_token is not None:
+        nn.init.trunc_normal_(encoder.net.cls_token, std=SPREAD, a=-SPREAD, b=SPREAD)
+    for number, block in enumerate(encoder.net.blocks, start=1):
+        for matrix in (block.attn.proj.weight, block.mlp.fc2.weight):
+            matrix /= math.sqrt(2 * number)
 
 
 def fuse_attention(module: nn.Module) -> None:

@@ -1,11 +1,15 @@
-"""Recipes that predict a slow copy's representations of hidden parts."""
+"""Recipes that predict a slow copy's representations of hidden parts.
+
+Their learned tokens do not decay (`selftaught.optim.groups`); in the authors' codes they do.
+"""
 
 from functools import partial
 
 from selftaught.errors import UserError
-from selftaught.methods.data2vec import Data2Vec, image_blocks
+from selftaught.methods.data2vec import Data2Vec
 from selftaught.methods.ijepa import IJEPA
 from selftaught.nn.encoders import build
+from selftaught.nn.masking import image_blocks
 from selftaught.recipes.run import Pixels, Run
 from selftaught.recipes.shared import MASKED, Training
 from selftaught.views.image import Crop, Jitter, View, Views
@@ -33,7 +37,7 @@ def data2vec(
     Args:
         data: what the images look like.
         encoder: vit-nano, or a vision transformer of timm's (vit_*, deit*).
-        patch: side of a patch in pixels; 0 chooses about 7 x 7 patches.
+        patch: side of a patch in pixels; 0 takes the encoder's, or makes about 7 x 7 of them.
         ratio: share of the patches that is hidden.
         smallest_block: patches are hidden in blocks of at least this many.
         masks: ways in which each image is hidden in a step.
@@ -87,12 +91,13 @@ def ijepa(
 ) -> Run:
     """I-JEPA (Assran et al. 2023, arXiv 2301.08243): predict tokens of blocks from a context.
 
-    Deviation from the paper's settings: the weight decay stays as it is.
+    Deviations from the paper's settings: the weight decay stays as it is, and the learning rate
+    rises from zero, where theirs rises from a tenth.
 
     Args:
         data: what the images look like.
         encoder: vit-nano, or a vision transformer of timm's (vit_*, deit*).
-        patch: side of a patch in pixels; 0 chooses about 7 x 7 patches.
+        patch: side of a patch in pixels; 0 takes the encoder's, or makes about 7 x 7 of them.
         dim: width of the predictor.
         depth: blocks of the predictor.
         heads: attention heads of the predictor.

@@ -1,4 +1,7 @@
-"""Recipes that hide a part of the image and predict it."""
+"""Recipes that hide a part of the image and predict it.
+
+Their learned tokens do not decay (`selftaught.optim.groups`); in the authors' codes they do.
+"""
 
 from dataclasses import replace
 
@@ -12,7 +15,7 @@ from selftaught.nn.encoders import build, map_side, patch_for
 from selftaught.nn.tokenizer import Tokenizer
 from selftaught.recipes.run import Pixels, Run
 from selftaught.recipes.shared import MASKED, Training
-from selftaught.views.image import Crop, View, Views
+from selftaught.views.image import Crop, Jitter, View, Views
 
 
 def mae(
@@ -33,7 +36,7 @@ def mae(
     Args:
         data: what the images look like.
         encoder: vit-nano, or a vision transformer of timm's (vit_*, deit*).
-        patch: side of a patch in pixels; 0 chooses about 7 x 7 patches.
+        patch: side of a patch in pixels; 0 takes the encoder's, or makes about 7 x 7 of them.
         ratio: share of the patches that is hidden.
         dim: width of the decoder.
         depth: blocks of the decoder.
@@ -64,7 +67,7 @@ def simmim(
     Args:
         data: what the images look like.
         encoder: vit-nano, or a vision transformer of timm's (vit_*, deit*).
-        patch: side of a patch in pixels; 0 chooses about 7 x 7 patches.
+        patch: side of a patch in pixels; 0 takes the encoder's, or makes about 7 x 7 of them.
         unit: side of a hidden square in patches; a divisor of the patches a side.
         ratio: share of the squares that is hidden.
         smallest_crop: the view shows at least this share of the image's area.
@@ -92,7 +95,7 @@ def maskfeat(
     Args:
         data: what the images look like.
         encoder: vit-nano, or a vision transformer of timm's (vit_*, deit*).
-        patch: side of a patch in pixels; 0 chooses about 7 x 7 patches.
+        patch: side of a patch in pixels; 0 takes the encoder's, or makes about 7 x 7 of them.
         ratio: share of the patches that is hidden.
         smallest_block: patches are hidden in blocks of at least this many.
         cells: histograms a side of a patch; 0 takes 2 where they tile it, else 1.
@@ -115,6 +118,7 @@ def beit(
     ratio: float = 0.4,
     smallest_block: int = 4,
     smallest_crop: float = 0.2,
+    jitter: float = 0.0,
     training: Training = MASKED,
 ) -> Run:
     """BEiT (Bao et al. 2021, arXiv 2106.08254): name the words of what is hidden.
@@ -127,6 +131,7 @@ def beit(
         ratio: share of the patches that is hidden.
         smallest_block: patches are hidden in blocks of at least this many.
         smallest_crop: the view shows at least this share of the image's area.
+        jitter: strength of the change of brightness, contrast and saturation.
     """
     codes, grid = _tokenizer(tokenizer, data)
     fits = data.size // grid if data.size % grid == 0 else 0
@@ -139,7 +144,8 @@ def beit(
         )
     words = len(codes.codes.codebook.vectors)
     method = BEiT(net, codes, words=words, ratio=ratio, smallest=smallest_block)
-    view = View(Crop(data.size, scale=(smallest_crop, 1.0)))
+    colours = [Jitter(jitter, jitter, jitter, 0.0, p=1.0)] if jitter else []
+    view = View(Crop(data.size, scale=(smallest_crop, 1.0)), *colours)
     run = training.run(method, Views([view], data.mean, data.std))
     return replace(run, architecture={"name": encoder, "patch": patch})
 

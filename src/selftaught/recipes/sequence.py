@@ -26,6 +26,9 @@ def igpt(
 ) -> Run:
     """Image GPT (Chen et al. 2020): foretell each pixel from those before it.
 
+    Deviation from the paper's settings: the view is a box of random area and shape, where theirs
+    is a square of 224 pixels of an image whose shorter side is resized to 256 to 384.
+
     Args:
         data: what the images look like.
         encoder: gpt-nano, of the shape that follows; no other reads pixel by pixel.
@@ -51,6 +54,6 @@ def igpt(
         if encoder == "gpt-nano"
         else build(encoder, channels=data.channels, size=data.size)
     )
-    view = View(Crop(data.size, scale=(smallest_crop, 1.0)))
+    view = View(Crop(data.size, scale=(smallest_crop, 1.0), flip=0.0))
     views = Views([view], data.mean, data.std)
     return training.run(IGPT(net), views, beta2=0.95, survey_every=ONCE)

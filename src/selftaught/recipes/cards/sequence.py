@@ -26,9 +26,10 @@ image -> small copy -> colours of a palette -> start, pixel 1, pixel 2, ...
         choose="where images should be drawn too and their likelihood known; slow for features",
         published={
             "encoder": "gpt-nano",
-            "epochs": 104,
+            "epochs": 100,
             "batch_size": 128,
             "lr": 3e-3,
+            "weight_decay": 0.0,
             "warmup": 0.01,
             "side": 32,
             "palette": 512,
