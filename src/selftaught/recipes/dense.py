@@ -36,7 +36,7 @@ def colorization(
     Args:
         data: what the images look like.
         encoder: resnet-nano, vit-nano or any timm name that has a map of features.
-        patch: side of a transformer's patch in pixels; 0 takes the encoder's, or about 7 x 7 of them.
+        patch: side of a transformer's patch in pixels; 0 takes its own, or about 7 x 7 of them.
         stride: colours are predicted at one pixel in so many, along each side.
         width: channels of the decoder before its last doubling.
         grid: side of a bin of colours in Lab.
@@ -87,7 +87,7 @@ def inpainting(
     Args:
         data: what the images look like.
         encoder: resnet-nano, vit-nano or any timm name that has a map of features.
-        patch: side of a transformer's patch in pixels; 0 takes the encoder's, or about 7 x 7 of them.
+        patch: side of a transformer's patch in pixels; 0 takes its own, or about 7 x 7 of them.
         hole: the centre of the picture, half of its side, or blocks at random places.
         blocks: how many, of one size; they may lie over one another.
         share: of the picture that blocks hide where none lies over another.

@@ -124,7 +124,7 @@ def dino(
     Args:
         data: what the images look like.
         encoder: resnet-nano, vit-nano or any timm name.
-        patch: side of a transformer's patch in pixels; 0 takes the encoder's, or about 7 x 7 of them.
+        patch: side of a transformer's patch in pixels; 0 takes its own, or about 7 x 7 of them.
         head_norm: batch norm in the head; without it, short runs end in equal scores for all.
         learn_lengths: whether the prototypes' lengths are learned; else they are one.
         centre_momentum: of the running mean that is taken from the slow copy's scores.
@@ -163,7 +163,7 @@ def ibot(
     Args:
         data: what the images look like.
         encoder: vit-nano, or a vision transformer of timm's (vit_*, deit*).
-        patch: side of a patch in pixels; 0 takes the encoder's, or about 7 x 7 of them.
+        patch: side of a patch in pixels; 0 takes its own, or about 7 x 7 of them.
         ratio: share of the patches that is hidden, of one of the two large views.
         head_norm: batch norm in the head; without it, short runs end in equal scores for all.
         shared: whether views and patches have one head.
@@ -208,7 +208,7 @@ def dinov2(
     Args:
         data: what the images look like.
         encoder: vit-nano, or a vision transformer of timm's (vit_*, deit*).
-        patch: side of a patch in pixels; 0 takes the encoder's, or about 7 x 7 of them.
+        patch: side of a patch in pixels; 0 takes its own, or about 7 x 7 of them.
         ratio: share of the patches that is hidden, of one of the two large views.
         iterations: of Sinkhorn-Knopp, which makes the prototypes equally used.
         koleo_weight: of the term that keeps each feature away from its nearest neighbour.

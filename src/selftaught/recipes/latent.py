@@ -37,7 +37,7 @@ def data2vec(
     Args:
         data: what the images look like.
         encoder: vit-nano, or a vision transformer of timm's (vit_*, deit*).
-        patch: side of a patch in pixels; 0 takes the encoder's, or makes about 7 x 7 of them.
+        patch: side of a patch in pixels; 0 takes its own, or about 7 x 7 of them.
         ratio: share of the patches that is hidden.
         smallest_block: patches are hidden in blocks of at least this many.
         masks: ways in which each image is hidden in a step.
@@ -97,7 +97,7 @@ def ijepa(
     Args:
         data: what the images look like.
         encoder: vit-nano, or a vision transformer of timm's (vit_*, deit*).
-        patch: side of a patch in pixels; 0 takes the encoder's, or makes about 7 x 7 of them.
+        patch: side of a patch in pixels; 0 takes its own, or about 7 x 7 of them.
         dim: width of the predictor.
         depth: blocks of the predictor.
         heads: attention heads of the predictor.

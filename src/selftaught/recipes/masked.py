@@ -36,7 +36,7 @@ def mae(
     Args:
         data: what the images look like.
         encoder: vit-nano, or a vision transformer of timm's (vit_*, deit*).
-        patch: side of a patch in pixels; 0 takes the encoder's, or makes about 7 x 7 of them.
+        patch: side of a patch in pixels; 0 takes its own, or about 7 x 7 of them.
         ratio: share of the patches that is hidden.
         dim: width of the decoder.
         depth: blocks of the decoder.
@@ -67,7 +67,7 @@ def simmim(
     Args:
         data: what the images look like.
         encoder: vit-nano, or a vision transformer of timm's (vit_*, deit*).
-        patch: side of a patch in pixels; 0 takes the encoder's, or makes about 7 x 7 of them.
+        patch: side of a patch in pixels; 0 takes its own, or about 7 x 7 of them.
         unit: side of a hidden square in patches; a divisor of the patches a side.
         ratio: share of the squares that is hidden.
         smallest_crop: the view shows at least this share of the image's area.
@@ -95,7 +95,7 @@ def maskfeat(
     Args:
         data: what the images look like.
         encoder: vit-nano, or a vision transformer of timm's (vit_*, deit*).
-        patch: side of a patch in pixels; 0 takes the encoder's, or makes about 7 x 7 of them.
+        patch: side of a patch in pixels; 0 takes its own, or about 7 x 7 of them.
         ratio: share of the patches that is hidden.
         smallest_block: patches are hidden in blocks of at least this many.
         cells: histograms a side of a patch; 0 takes 2 where they tile it, else 1.
