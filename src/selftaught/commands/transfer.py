@@ -75,10 +75,7 @@ def transfer(
     call |= {"size": size, "arguments": arguments, "annotations": train.digest}
     console, jobs = Console(quiet=quiet), {}
     for name, part in (("train", train), ("test", held)):
-        if part.left_out:
-            boxes = "1 box" if part.left_out == 1 else f"{part.left_out} boxes"
-            are = "is empty or outside its" if part.left_out == 1 else "are empty or outside their"
-            console.print(f"{boxes} of the {name} part {are} image and left out", highlight=False)
+        _say_left_out(console, name, part.left_out)
     for name, place in places.items():
         asked = call | {"method": f"{task}, {name}"}
         same_settings(place, asked)
@@ -99,6 +96,13 @@ def transfer(
     checkpoint.write_atomic(folder / "transfer.json", json.dumps(result, indent=2).encode())
     console.print(table.transferred(result))
     return result
+
+
+def _say_left_out(console: Console, name: str, count: int) -> None:
+    if count:
+        boxes = "1 box" if count == 1 else f"{count} boxes"
+        are = "is empty or outside its" if count == 1 else "are empty or outside their"
+        console.print(f"{boxes} of the {name} part {are} image and left out", highlight=False)
 
 
 def _parts(data: str | Path, card: Mapping[str, Any], task: str) -> tuple[Annotated, Annotated]:

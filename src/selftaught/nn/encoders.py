@@ -106,14 +106,7 @@ def build(
 
     options: dict[str, Any] = {"in_chans": channels, "num_classes": 0}
     if name == "vit-nano" or name.startswith(("vit_", "deit")):
-        patch = patch or patch_of(name, size) or patch_for(size)
-        if patch < 1 or size % patch:
-            fits = [p for p in range(1, size + 1) if size % p == 0 and size // p >= 2]
-            raise UserError(
-                f"patches of {patch} pixels do not tile images of {size}; use --patch with one of "
-                f"{', '.join(map(str, fits))}, or another --size"
-            )
-        options |= {"img_size": size, "patch_size": patch}
+        options |= {"img_size": size, "patch_size": _patch(patch, name, size)}
     if name == "vit-nano":
         shape = {"embed_dim": 128, "depth": 6, "num_heads": 4, "class_token": False}
         options |= shape | MEAN_OF_PATCHES
@@ -146,6 +139,18 @@ def map_side(encoder: Encoder, channels: int, size: int) -> int:
     found = encoder.eval().maps(torch.zeros(1, channels, size, size)).shape
     encoder.train(mode)
     return found[-1]
+
+
+def _patch(asked: int | None, name: str, size: int) -> int:
+    """The patch that is asked for, or else fits; UserError for one that does not tile the image."""
+    patch = asked or patch_of(name, size) or patch_for(size)
+    if patch < 1 or size % patch:
+        fits = [p for p in range(1, size + 1) if size % p == 0 and size // p >= 2]
+        raise UserError(
+            f"patches of {patch} pixels do not tile images of {size}; use --patch with one of "
+            f"{', '.join(map(str, fits))}, or another --size"
+        )
+    return patch
 
 
 def patch_of(name: str, size: int) -> int | None:
