@@ -52,7 +52,7 @@ image -> view 2 -> encoder -> projector -> z2 /""",
         paper="Bardes et al., VICReg: Variance-Invariance-Covariance Regularization",
         year=2021,
         url="https://arxiv.org/abs/2105.04906",
-        measured="not measured yet",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
         idea=(
             "Two views should have the same projection, while over the batch every dimension keeps "
             "a spread of one and no two dimensions covary. Each of the three is a term of its own."

@@ -214,7 +214,7 @@ image -> view 2 -> slow copies of both -> k (no gradient) -> queue of past keys"
         paper="Chen et al., Big Self-Supervised Models are Strong Semi-Supervised Learners",
         year=2020,
         url="https://arxiv.org/abs/2006.10029",
-        measured="not measured yet",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
         idea=(
             "SimCLR with a deeper projection head, the first layer of which stays when the network "
             "is fine-tuned on few labels. The larger the network, the fewer labels it needs; a "
@@ -252,7 +252,7 @@ image -> view 2 -> encoder -> layer 1 | layers 2, 3 -> z2 / (and a queue of past
         paper="Chen et al., An Empirical Study of Training Self-Supervised Vision Transformers",
         year=2021,
         url="https://arxiv.org/abs/2104.02057",
-        measured="not measured yet",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
         idea=(
             "MoCo without its queue: each image predicts its own key among the keys of a large "
             "batch, from one view to the other and back. A vision transformer keeps its projection "
@@ -299,7 +299,7 @@ and the same the other way""",
         ),
         year=2021,
         url="https://arxiv.org/abs/2104.14548",
-        measured="not measured yet",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
         idea=(
             "An image's positive is not its own other view but its nearest neighbour among past "
             "images, which differs from it in more than random views can show. Negatives are the "
