@@ -443,6 +443,29 @@ def test_minutes_are_planned_from_the_speed_that_was_measured(capsys, data, tmp_
     equal(weights(tmp_path / "minutes"), weights(tmp_path / "steps"))
 
 
+def test_slow_signals_take_a_small_part_of_the_minutes(capsys, data, tmp_path, monkeypatch):
+    clock, fit, signals = [0.0], job.fit, job.Job.signals
+
+    def slow(self):
+        clock[0] += 1.0
+        return signals(self)
+
+    monkeypatch.setattr(
+        job, "fit", lambda *a, **k: (step._replace(seconds=0.5) for step in fit(*a, **k))
+    )
+    monkeypatch.setattr(job.Job, "signals", slow)
+    now = SimpleNamespace(perf_counter=lambda: clock[0], monotonic=lambda: 0.0)
+    monkeypatch.setattr(job, "time", now)
+    words = training("simclr", data, tmp_path / "run", "--minutes", "0.5")
+    del words[words.index("--steps") : words.index("--steps") + 2]
+    assert call(capsys, *words).code == 0
+    probes = int(job.PROBING * 30)
+    steps = int((job.MARGIN * 29 - (probes + 1)) / 0.5)
+    found = described(tmp_path / "run")
+    assert (found["steps"], found["probes"]) == (steps, probes)
+    assert sum("signals" in record for record in metrics(tmp_path / "run")) == probes
+
+
 def test_epochs_are_passes_over_the_data(capsys, data, tmp_path):
     words = training("simclr", data, tmp_path / "run", "--epochs", "1.5")
     del words[words.index("--steps") : words.index("--steps") + 2]

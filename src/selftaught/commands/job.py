@@ -34,13 +34,14 @@ PROBED = 2048  # images they are taken on, or twice the feature's width
 FEW = 256  # of them, for the method's own signals
 SAVE_EVERY = 300.0  # seconds between checkpoints
 MARGIN = 0.97  # share of --minutes that is planned for
+PROBING = 0.1  # share of --minutes that label-free signals may take, but for the first few
 BROKEN = 0.01  # share of broken files above which a run stops; one file is always forgiven
 
 
 class Job:
     """One run: its folder, its data and what it trains."""
 
-    probes = 20  # times that the label-free signals are taken
+    probes = 20  # times that the label-free signals are taken, or fewer in a short budget
 
     def __init__(
         self, folder: RunFolder, call: dict[str, Any], device: torch.device, console: Console
@@ -289,6 +290,7 @@ class Job:
     def _plan(self, workers: int) -> int:
         """How many steps the budget is; decided once, then kept in run.json."""
         if "steps" in self.description:
+            self.probes = self.description.get("probes", self.probes)
             return self.description["steps"]
         steps, minutes = self.call["steps"], self.call["minutes"]
         if minutes is not None:
@@ -299,7 +301,7 @@ class Job:
             raise UserError(
                 f"a budget of {steps} steps; give more to --epochs, --steps or --minutes"
             )
-        self.description["steps"] = steps
+        self.description |= {"steps": steps, "probes": self.probes}
         self.folder.write(self.description)
         self._save(0)
         epochs = steps * self.run.batch_size / len(self.trained_on)
@@ -321,8 +323,9 @@ class Job:
         found.close()  # pyright: ignore
         probed = time.perf_counter()
         self.signals()
-        probes = (self.probes + 1) * (time.perf_counter() - probed)
-        left = MARGIN * (seconds - (time.perf_counter() - began)) - probes
+        probe = time.perf_counter() - probed
+        self.probes = min(self.probes, max(2, int(PROBING * seconds / max(probe, 1e-9))))
+        left = MARGIN * (seconds - (time.perf_counter() - began)) - (self.probes + 1) * probe
         speed = sum(times) / len(times)
         if self.run.survey_every:  # the first step made one
             speed += warm.seconds / self.run.survey_every

@@ -26,11 +26,11 @@ class PIRL(Method):
     feature.
 
     How that is told is the authors' code's (VISSL): InstDisc's noise-contrastive estimation with a
-    constant Z, from the first batch. Taken by the letter, equations 3 and 4 let the images that are
-    not the entry's push each other about and the entry not at all. Their code draws negatives anew
-    for either term, and these may be the image itself; it changes sharpness and solarises, too.
-    Raises UserError for settings outside their range, for fewer than two images, and for a batch
-    without its ten views.
+    constant Z, from the first batch. With equation 3's sum over the feature's own similarities,
+    which is one reading of it, the term of the negatives would push none of them away on the whole.
+    Their code draws negatives anew for either term, and these may be the image itself; it changes
+    sharpness and solarises, too. Raises UserError for settings outside their range, for fewer than
+    two images, and for a batch without its ten views.
     """
 
     tells_apart = ("image", "jigsaw")
