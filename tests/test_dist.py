@@ -9,11 +9,12 @@ import torch.distributed
 from torch import nn
 
 from selftaught import dist
+from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
 from selftaught.methods import MAE
 from selftaught.nn.encoders import build
 from selftaught.objectives.contrastive import nt_xent
-from selftaught.train import fit
+from selftaught.train import NotFinite, fit
 
 
 class Contrast(Method):
@@ -67,7 +68,8 @@ def process(rank, place, kind, answers):
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{place}", rank=rank, world_size=2
     )
-    found = unused(rank) if kind == "unused" else trained(kind)
+    own = {"unused": unused, "told": told, "not finite": not_finite}
+    found = own[kind](rank) if kind in own else trained(kind)
     answers.put((rank, [x.numpy() for x in found]))
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
@@ -80,6 +82,38 @@ def unused(rank):
         used.grad = torch.full((2,), 3.0)
     dist.average_gradients([used, never])
     return [used.grad, torch.tensor([float(never.grad is None)])]
+
+
+def told(rank):
+    """What each process hears of the others."""
+    with dist.alone():
+        by_itself = [dist.world_size(), dist.rank(), dist.largest(rank), dist.agreed(rank)]
+    said = []
+    for function in (lambda: rank + 10, lambda: refuse(rank)):
+        try:
+            said.append(dist.first(function))
+        except UserError as error:
+            said.append(int(str(error)))
+    heard = [dist.agreed(rank + 5), dist.largest(rank), *dist.everyones(rank)]
+    return [torch.tensor([*by_itself, *said, *heard, float(dist.is_first())])]
+
+
+def refuse(rank):
+    raise UserError(f"{rank + 20}")
+
+
+def not_finite(rank):
+    """The samples that are named where the second process's term is NaN."""
+    method, shape, views = method_of("contrast")
+    x = torch.rand(views, 4, shape[1], dtype=torch.float64)
+    x[0, 0, 0] = float("nan") if rank else 0
+    rows = iter([ViewBatch(tuple(x), torch.arange(4) + 4 * rank)])
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.1)
+    try:
+        next(fit(method, rows, optimizer, steps=1))
+    except NotFinite as error:
+        return [error.index]
+    return []
 
 
 def by_two(kind, place):
@@ -110,6 +144,17 @@ def test_what_has_no_gradient_anywhere_keeps_none(tmp_path):
         assert none.item() == 1
 
 
+def test_processes_do_what_one_of_them_says(tmp_path):
+    first, second = by_two("told", tmp_path / "meeting")
+    assert first[0].tolist() == [1, 0, 0, 0, 10, 20, 5, 1, 0, 1, 1]
+    assert second[0].tolist() == [1, 0, 1, 1, 10, 20, 5, 1, 0, 1, 0]
+
+
+def test_a_term_that_is_not_finite_names_the_samples_of_all(tmp_path):
+    for (index,) in by_two("not finite", tmp_path / "meeting"):
+        assert index.tolist() == list(range(8))
+
+
 def test_the_comparison_notices_a_gather_without_the_others_gradients(tmp_path):
     one, (two, _) = trained("contrast"), by_two("deaf", tmp_path / "meeting")
     assert not torch.allclose(one[0], two[0], rtol=1e-8, atol=1e-12)
@@ -121,3 +166,7 @@ def test_one_process_is_the_identity():
     assert dist.rank() == 0
     for same in (dist.gather, dist.mine, dist.total):
         assert torch.equal(same(x), x)
+    assert dist.first(lambda: 3) == dist.agreed(3) == dist.largest(3) == 3
+    assert dist.everyones(3) == [3]
+    with pytest.raises(UserError, match="20"):
+        dist.first(lambda: refuse(0))

@@ -1,26 +1,126 @@
 """Several processes: the only module that talks to torch.distributed.
 
 With one process each function is the identity, so methods are written once. A batch is split by
-rows: process r holds rows r * B to (r + 1) * B of the global batch.
+rows: process r holds rows r * B to (r + 1) * B of the global batch. All processes run the same
+code; where a clock, the disk or a signal decides, they do what one of them says (`first`, `agreed`,
+`largest`), and only the first one writes and prints.
 """
 
-from collections.abc import Iterable
-from typing import Any
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as distributed
 from torch import Tensor
 
+from selftaught.errors import Lost, UserError
+
+T = TypeVar("T")
+
+_by_itself = False
+
 
 def world_size() -> int:
     """How many processes train together."""
-    on = distributed.is_available() and distributed.is_initialized()
+    on = distributed.is_available() and distributed.is_initialized() and not _by_itself
     return distributed.get_world_size() if on else 1
 
 
 def rank() -> int:
     """Which of the processes this is, from 0."""
     return distributed.get_rank() if world_size() > 1 else 0
+
+
+def local_rank() -> int:
+    """Which of the processes of this machine this is, from 0."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes and prints."""
+    return rank() == 0
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """The group of processes that torchrun, or ``selftaught pretrain --processes``, has started.
+
+    Nothing where this process was started alone, or is in a group already. Raises Lost where
+    another process of the group has ended, UserError for an environment that does not name one.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or world_size() > 1:
+        yield
+        return
+    cuda = torch.cuda.is_available()
+    if cuda and local_rank() < torch.cuda.device_count():
+        torch.cuda.set_device(local_rank())
+    missing = [n for n in ("RANK", "MASTER_ADDR", "MASTER_PORT") if n not in os.environ]
+    if missing:
+        raise UserError(f"WORLD_SIZE is set and {missing[0]} is not; use torchrun, or unset it")
+    try:
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+        yield
+    except RuntimeError as error:
+        if isinstance(error, distributed.DistError) or "gloo" in str(error):
+            raise Lost("another process of this run has ended") from error
+        raise
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """A context in which this process counts as the only one: it asks nothing of the others."""
+    global _by_itself
+    before, _by_itself = _by_itself, True
+    try:
+        yield
+    finally:
+        _by_itself = before
+
+
+def agreed(value: T) -> T:
+    """The first process's value, everywhere."""
+    if world_size() == 1:
+        return value
+    found = [value]
+    distributed.broadcast_object_list(found)
+    return found[0]
+
+
+def first(function: Callable[[], T]) -> T:
+    """What the function returns in the first process, everywhere; or the UserError it raises."""
+    value, error = None, None
+    if is_first():
+        try:
+            value = function()
+        except UserError as raised:
+            error = raised
+    value, error = agreed((value, error))
+    if error is not None:
+        raise error
+    return value  # pyright: ignore
+
+
+def largest(value: int) -> int:
+    """The largest of all processes' numbers."""
+    if world_size() == 1:
+        return value
+    found = torch.tensor(value)
+    distributed.all_reduce(found, distributed.ReduceOp.MAX)
+    return int(found)
+
+
+def everyones(value: T) -> list[T]:
+    """All processes' values, in their order."""
+    if world_size() == 1:
+        return [value]
+    found: list[Any] = [None] * world_size()
+    distributed.all_gather_object(found, value)
+    return found
 
 
 class _Gather(torch.autograd.Function):

@@ -14,3 +14,7 @@ class Stopped(Exception):
     def __init__(self, signal: int, message: str) -> None:
         super().__init__(message)
         self.signal = signal
+
+
+class Lost(Exception):
+    """Another of the processes that train together has ended; that one says why."""

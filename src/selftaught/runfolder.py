@@ -4,10 +4,11 @@ import contextlib
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from selftaught import checkpoint
+from selftaught import checkpoint, dist
 from selftaught.data.sources import printable
 from selftaught.errors import UserError
 
@@ -15,10 +16,14 @@ OURS = (".lock", "checkpoints")  # what a run that failed before its first step 
 
 
 class RunFolder:
-    """``run.json``, ``metrics.jsonl``, ``skipped.txt`` and ``checkpoints/`` in one folder."""
+    """``run.json``, ``metrics.jsonl``, ``skipped.txt`` and ``checkpoints/`` in one folder.
+
+    Of several processes that train together only the first writes.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()
+        self.writes = dist.is_first()
         self.checkpoints = self.path / "checkpoints"
         self._call = self.path / "run.json"
         self._metrics = self.path / "metrics.jsonl"
@@ -53,12 +58,28 @@ class RunFolder:
             raise UserError(f"{self._call} is damaged ({error!r}); start a new run") from error
         return description
 
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the folder for this run; UserError where another run holds it."""
+        return checkpoint.lock(self.path) if self.writes else nullcontext()
+
     def write(self, description: Mapping[str, Any]) -> None:
         """Write ``run.json``."""
-        checkpoint.write_atomic(self._call, json.dumps(description, indent=2).encode())
+        self.keep(self._call.name, description)
+
+    def keep(self, name: str, found: Mapping[str, Any]) -> None:
+        """Write a JSON file of that name."""
+        if self.writes:
+            checkpoint.write_atomic(self.path / name, json.dumps(found, indent=2).encode())
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write the checkpoint of a step."""
+        if self.writes:
+            checkpoint.save(self.checkpoints, step, state)
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one line to ``metrics.jsonl``."""
+        if not self.writes:
+            return
         with self._metrics.open("a") as file:
             file.write(json.dumps(record) + "\n")
 
@@ -74,6 +95,8 @@ class RunFolder:
 
     def rewind(self, step: int) -> None:
         """Forget what was logged after a step, which a resumed run will log again."""
+        if not self.writes:
+            return
         kept = [record for record in self.metrics() if record["step"] <= step]
         lines = "".join(json.dumps(record) + "\n" for record in kept)
         checkpoint.write_atomic(self._metrics, lines.encode())
@@ -87,6 +110,7 @@ class RunFolder:
         new = {name: reason for name, reason in found.items() if name not in self._seen}
         if new:
             self._seen |= set(new)
+        if new and self.writes:
             with self._skipped.open("a") as file:
                 file.writelines(f"{name}\t{reason}\n" for name, reason in new.items())
                 file.flush()

@@ -158,4 +158,4 @@ def _require_finite(values: dict[str, Tensor], step: int, batch: ViewBatch) -> N
     bad = dist.total(bad.float()).tolist()
     for name, wrong in zip(values, bad, strict=True):
         if wrong:
-            raise NotFinite(name, step, batch.index)
+            raise NotFinite(name, step, dist.gather(batch.index))

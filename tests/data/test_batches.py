@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from selftaught import seeds
+from selftaught import dist, seeds
 from selftaught.data import batches as module
 from selftaught.data.batches import batches, index, order, plain
 from selftaught.data.images import ArrayImages, open_images
@@ -144,6 +144,18 @@ def test_views_are_drawn_from_seed_and_step():
     assert all(torch.equal(x, y) for x, y in zip(batch.views, expected, strict=True))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_each_process_has_its_rows_of_the_batch(monkeypatch, workers):
+    whole, images = taken(pixels(), 3, 6), pixels()
+    monkeypatch.setattr(dist, "world_size", lambda: 5)
+    for rank in range(5):
+        monkeypatch.setattr(dist, "rank", lambda rank=rank: rank)
+        for (mine, _), (batch, _) in zip(taken(images, 3, 6, workers=workers), whole, strict=True):
+            assert torch.equal(mine.index, batch.index[rank : rank + 1])
+            for x, y in zip(mine.views, batch.views, strict=True):
+                assert torch.equal(x, y[rank : rank + 1])
+
+
 def test_any_start_gives_the_same_batches():
     whole = taken(pixels(), 0, 10)
     for start in (1, 4, 9):
@@ -206,7 +218,7 @@ def test_workers_crop_on_one_thread_and_the_process_applies():
 
 
 def test_only_pixels_and_numbers_of_images_cross():
-    steps = module._Steps(pixels(), Corners(), 5, 1)
+    steps = module._Steps(pixels(), Corners(), 5, 1, torch.arange(5))
     batch = steps[3]
     assert {x.dtype for x in batch.crops} == {torch.uint8}
     assert batch._fields == ("used", "crops", "skipped")

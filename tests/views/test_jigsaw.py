@@ -5,7 +5,7 @@ import torch
 from scipy.stats import chisquare
 
 from selftaught.errors import UserError
-from selftaught.views.drawing import map_tree
+from selftaught.trees import map_tree
 from selftaught.views.image import Crop, Gray, Jitter, Solarize, View, rows
 from selftaught.views.jigsaw import SIDE, TILES, Jigsaw, WithTiles
 

@@ -6,8 +6,8 @@ from scipy.stats import chisquare
 
 from selftaught.errors import UserError
 from selftaught.nn.arrangements import CONFIGURATIONS, neighbours
+from selftaught.trees import map_tree
 from selftaught.views.aberration import KeepOneChannel
-from selftaught.views.drawing import map_tree
 from selftaught.views.image import rows
 from selftaught.views.neighbours import Neighbours
 from selftaught.views.tiles import TilesAlone

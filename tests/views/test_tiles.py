@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from selftaught.errors import UserError
-from selftaught.views.drawing import map_tree
+from selftaught.trees import map_tree
 from selftaught.views.image import Gray, Jitter, rows
 from selftaught.views.jigsaw import TILES, Jigsaw
 from selftaught.views.tiles import TilesAlone, standardised

@@ -10,9 +10,10 @@ from selftaught.cli.judging import evaluate, robustness
 from selftaught.cli.making import embed, export, reconstruct, sample
 from selftaught.cli.parsing import later, parse
 from selftaught.cli.pretraining import compare, doctor, methods, pretrain
+from selftaught.cli.processes import LOST
 from selftaught.cli.recipe import pretrain_with
 from selftaught.cli.training import distill, finetune, transfer
-from selftaught.errors import Stopped, UserError
+from selftaught.errors import Lost, Stopped, UserError
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     f.__name__: f
@@ -35,7 +36,11 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code: 0, 2 where the user must act, 128 + signal where stopped."""
+    """Run one command; the exit code.
+
+    0, 2 where the user must act, 3 where another process that trains with this one has ended, 128 +
+    signal where stopped.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     keep_freed_memory()
     try:
@@ -43,12 +48,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             near = difflib.get_close_matches(argv[0], COMMANDS, n=1, cutoff=0)
             raise UserError(f"no command named {argv[0]!r}; did you mean {near[0]!r}?")
         if argv[:1] == ["pretrain"] and len(argv) > 1 and not argv[1].startswith("-"):
-            pretrain_with(argv[1], argv[2:])
+            return pretrain_with(argv[1], argv[2:])
         else:
             parse({name: later(command) for name, command in COMMANDS.items()}, argv)()
     except UserError as error:
         print(f"selftaught: {error}", file=sys.stderr)
         return 2
+    except Lost as lost:
+        print(f"selftaught: {lost}", file=sys.stderr)
+        return LOST
     except Stopped as stopped:
         print(f"selftaught: {stopped}", file=sys.stderr)
         return 128 + stopped.signal

@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 from selftaught import recipes
 from selftaught.cli.options import Device, Precision
 from selftaught.cli.parsing import parse
+from selftaught.cli.processes import launch, launched
 from selftaught.recipes.parameters import parameters
 
 
@@ -32,6 +33,8 @@ class Common:
     """Of everything random; without it 0."""
     workers: int = 0
     """Processes that read images; the batches are the same with any number."""
+    processes: int = 1
+    """Processes that train, each on its share of every batch; each on a GPU of its own if any."""
     device: Device = "auto"
     """Where to train."""
     precision: Precision = "auto"
@@ -48,17 +51,21 @@ class Common:
     """Minutes between pictures of what the method makes, where it makes images; 0 is never."""
 
 
-def pretrain_with(method: str, argv: list[str]) -> None:
-    """Run ``selftaught pretrain METHOD`` with the rest of its arguments."""
+def pretrain_with(method: str, argv: list[str]) -> int:
+    """Run ``selftaught pretrain METHOD`` with the rest of its arguments; the exit code."""
     recipe = recipes.find(method)
     values = vars(parse(_options(recipe), argv, prog=f"selftaught pretrain {method}"))
     common = {f.name: values.pop(f.name) for f in dataclasses.fields(Common)}
+    processes = common.pop("processes")
+    if processes != 1 and not launched():
+        return launch(["pretrain", method, *argv], processes)
     words = {w.split("=")[0].removeprefix("--").removeprefix("no-") for w in argv}
     named = {word.replace("-", "_") for word in words}
     given = {name: value for name, value in values.items() if name in named}
     from selftaught.commands.pretrain import pretrain
 
     pretrain(method, **common, **given)
+    return 0
 
 
 def _options(recipe: Callable[..., Any]) -> type:

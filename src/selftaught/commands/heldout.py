@@ -1,11 +1,11 @@
 """Images that are kept from training, to see whether what is learnt there holds for others too."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from selftaught import seeds
+from selftaught import dist, seeds
 from selftaught.data.batches import Views
 from selftaught.data.images import Images
 from selftaught.data.sources import evenly
@@ -45,11 +45,14 @@ class Probes:
             self.crops[name] = views.crop(read, self.parameters)
 
     def batches(self, *, mixed: bool) -> Iterator[tuple[str, ViewBatch]]:
-        """Each name with its batch."""
+        """Each name with its batch, or with this process's rows of it."""
         for name, crops in self.crops.items():
             seen = self.views.apply(crops, self.parameters)
-            index = torch.arange(len(seen[0]))
-            yield name, ViewBatch(seen, index)
+            yield name, _mine(seen)
             if mixed and name == "trained":
-                others = (x.roll(view, 0) for view, x in enumerate(seen))
-                yield "mixed", ViewBatch(tuple(others), index)
+                yield "mixed", _mine([x.roll(view, 0) for view, x in enumerate(seen)])
+
+
+def _mine(views: Sequence[Tensor]) -> ViewBatch:
+    index = dist.mine(torch.arange(len(views[0])))
+    return ViewBatch(tuple(x[index] for x in views), index)

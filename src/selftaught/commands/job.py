@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -12,9 +11,10 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from selftaught import checkpoint, precision, pretrained, recipes, seeds
+from selftaught import checkpoint, dist, precision, pretrained, recipes, seeds
 from selftaught.commands import pictures, settings
 from selftaught.commands.heldout import Probes, kept
+from selftaught.commands.log import Log
 from selftaught.commands.stop import Stop
 from selftaught.data.batches import batches, plain
 from selftaught.data.images import Images, Skipped, open_images
@@ -22,6 +22,7 @@ from selftaught.errors import Stopped, UserError
 from selftaught.health import Verdict, verdict
 from selftaught.initial import initialise
 from selftaught.method import ViewBatch
+from selftaught.nn.norm import synchronise
 from selftaught.nn.transformer import ViT, fuse_attention
 from selftaught.protocols.spectrum import Spectrum
 from selftaught.recipes.run import Pixels, Run
@@ -47,11 +48,13 @@ class Job:
         self, folder: RunFolder, call: dict[str, Any], device: torch.device, console: Console
     ) -> None:
         self.folder, self.device, self.console = folder, device, console
+        self.begun = dist.first(lambda: folder.describe() if folder.begun() else None)
         self.images = self._open(call["data"])
         self.call = self._resolve(call)
         self.dtype = precision.choose(self.call["precision"], device)
         self.pixels = self._pixels()
         self.run = self._build()
+        settings.check_split(self.run.batch_size)
         self.trained_on = self._choose()
         self.held = 0  # images kept from training
         self.judged = None if self.run.method.knows_samples else self._hold_out()
@@ -95,7 +98,7 @@ class Job:
         """Keep some images from training; a run that was begun without goes on without."""
         images, size, held = self.trained_on, self.run.batch_size, None
         index = kept(len(images), size)
-        if self.folder.begun() and not self.folder.describe().get("held_out"):
+        if self.begun and not self.begun.get("held_out"):
             index = index[:0]
         if len(index):
             left = torch.ones(len(images), dtype=torch.bool)
@@ -110,7 +113,8 @@ class Job:
         name, own, seed = self.call["method"], self.call["arguments"], self.call["seed"]
         run = pretrained.rebuild(name, self.pixels, own, seed)
         saved = self.folder.checkpoints
-        if self.call.get("init") and not (saved.is_dir() and any(saved.iterdir())):
+        fresh = dist.first(lambda: not (saved.is_dir() and any(saved.iterdir())))
+        if self.call.get("init") and fresh:
             said = initialise(run.method, self.call["init"])
             self.console.print(said, highlight=False)
         return self._placed(run)
@@ -119,6 +123,8 @@ class Job:
         run.method.to(device=self.device, memory_format=torch.channels_last)  # pyright: ignore
         if self.device.type != "cpu":
             fuse_attention(run.method)
+        if dist.world_size() > 1:
+            synchronise(run.method)
         return run
 
     def _probe(self) -> list[torch.Tensor]:
@@ -132,14 +138,13 @@ class Job:
             "fingerprint": self.images.fingerprint(),
             **asdict(self.pixels),
         }
-        if self.folder.begun():
-            before = self.folder.describe()
-            if before["data"]["fingerprint"] != data["fingerprint"]:
+        if self.begun:
+            if self.begun["data"]["fingerprint"] != data["fingerprint"]:
                 raise UserError(
-                    f"the data are not those of the run ({before['data']['count']} images then, "
-                    f"{len(self.images)} now); give the same data, or another folder to --out"
+                    f"the data are not those of the run ({self.begun['data']['count']} images "
+                    f"then, {len(self.images)} now); give the same data, or another folder to --out"
                 )
-            return before
+            return self.begun
         return {
             "call": self.call,
             "data": data,
@@ -154,6 +159,8 @@ class Job:
         if isinstance(run.method.encoder, ViT):
             fused = run.method.encoder.net.blocks[0].attn.fused_attn
             how += f", {'fused' if fused else 'plain'} attention"
+        if dist.world_size() > 1:
+            how += f", {dist.world_size()} processes"
         fewer = len(self.trained_on) < p.count
         part = f", {len(self.trained_on):,} of them to train on" if fewer else ""
         self.console.print(
@@ -183,7 +190,7 @@ class Job:
                 self.folder.write(self.description)
 
     def _train(self, workers: int, draw_every: float, stop: Stop) -> None:
-        start = self._restore() if self.folder.begun() else 0
+        start = self._restore() if self.begun else 0
         signals = self.signals()
         self.description.setdefault("untrained", signals)
         steps = self._plan(workers)
@@ -195,6 +202,7 @@ class Job:
             for step in self._fit(workers, start, steps, self.run):
                 log.add(step)
                 last, probed = step.number == steps, step.number in probes
+                stopped = dist.largest(stop.signal or 0)
                 if probed:
                     signals = self.signals()
                 if probed or last or step.number % every == 0:
@@ -206,12 +214,12 @@ class Job:
                 if draw_every and (last or time.monotonic() - drawn > draw_every):
                     self._draw(step.number)
                     drawn = time.monotonic()
-                if last or stop.signal or time.monotonic() - saved > SAVE_EVERY:
+                if last or stopped or time.monotonic() - saved > SAVE_EVERY:
                     self._save(step.number)
                     saved = time.monotonic()
-                if stop.signal and not last:
+                if stopped and not last:
                     raise Stopped(
-                        stop.signal,
+                        stopped,
                         f"stopped at step {step.number} of {steps} and saved; go on with --resume",
                     )
 
@@ -245,8 +253,8 @@ class Job:
     def _on_device(self, found: Iterator[tuple[ViewBatch, Skipped]]) -> Iterator[ViewBatch]:
         """Batches where the method is, broken files counted on the way."""
         for batch, skipped in found:
-            if skipped:
-                self._count(skipped)
+            if dist.largest(len(skipped)):
+                self._count(list(itertools.chain(*dist.everyones(skipped))))
             yield self._moved(batch)
 
     def _moved(self, batch: ViewBatch) -> ViewBatch:
@@ -281,7 +289,7 @@ class Job:
         place = self.folder.path / "not-finite.json"
         self.description["verdict"] = Verdict("diverged", f"{error}; lower --lr")._asdict()
         found = {"what": error.name, "step": error.step, "seed": self.call["seed"], "batch": names}
-        checkpoint.write_atomic(place, json.dumps(found, indent=2).encode())
+        self.folder.keep(place.name, found)
         return UserError(
             f"{error.name} is not finite at step {error.step}; nothing has moved, the state before "
             f"it is saved and {place} names the batch; try a lower --lr or --precision float32"
@@ -294,7 +302,7 @@ class Job:
             return self.description["steps"]
         steps, minutes = self.call["steps"], self.call["minutes"]
         if minutes is not None:
-            steps = self._measure(minutes * 60, workers)
+            steps, self.probes = dist.agreed(self._measure(minutes * 60, workers))
         elif steps is None:
             steps = round(self.run.epochs * (len(self.trained_on) // self.run.batch_size))
         if steps < 1:
@@ -308,8 +316,8 @@ class Job:
         self.console.print(f"{steps} steps, {epochs:.1f} epochs", highlight=False)
         return steps
 
-    def _measure(self, seconds: float, workers: int) -> int:
-        """Steps that fit into so many seconds, by the speed of a copy that is thrown away."""
+    def _measure(self, seconds: float, workers: int) -> tuple[int, int]:
+        """Steps and label-free signals for so many seconds, by the speed of a copy thrown away."""
         began = time.perf_counter()
         trial = copy.deepcopy(self.run)
         found = self._fit(workers, 0, 10**6, trial)
@@ -318,14 +326,14 @@ class Job:
         times = []
         for step in itertools.islice(found, 200):
             times.append(step.seconds)
-            if sum(times) > patience and len(times) >= 3:
+            if dist.largest(sum(times) > patience and len(times) >= 3):
                 break
         found.close()  # pyright: ignore
         probed = time.perf_counter()
         self.signals()
         probe = time.perf_counter() - probed
-        self.probes = min(self.probes, max(2, int(PROBING * seconds / max(probe, 1e-9))))
-        left = MARGIN * (seconds - (time.perf_counter() - began)) - (self.probes + 1) * probe
+        probes = min(self.probes, max(2, int(PROBING * seconds / max(probe, 1e-9))))
+        left = MARGIN * (seconds - (time.perf_counter() - began)) - (probes + 1) * probe
         speed = sum(times) / len(times)
         if self.run.survey_every:  # the first step made one
             speed += warm.seconds / self.run.survey_every
@@ -334,7 +342,7 @@ class Job:
             f"{max(0, int(left / speed))} steps",
             highlight=False,
         )
-        return max(1, int(left / speed))
+        return max(1, int(left / speed)), probes
 
     @torch.no_grad()
     def signals(self) -> dict[str, Any]:
@@ -364,8 +372,10 @@ class Job:
         return verdict([*self.folder.metrics(), *newest], self.description["untrained"], settings)
 
     def _draw(self, step: int) -> None:
-        x = self.probe[0].to(self.device)
-        pictures.draw(self.run.method, self.pixels, x, self.folder.path / "pictures", step)
+        if dist.is_first():
+            x, folder = self.probe[0].to(self.device), self.folder.path / "pictures"
+            with dist.alone():
+                pictures.draw(self.run.method, self.pixels, x, folder, step)
 
     # State
 
@@ -374,7 +384,7 @@ class Job:
             "method": self.run.method.state_dict(),
             "optimizer": self.run.optimizer.state_dict(),
         }
-        checkpoint.save(self.folder.checkpoints, step, state)
+        self.folder.save(step, state)
 
     def _restore(self) -> int:
         """Put the newest checkpoint back; the step it was saved at."""
@@ -387,32 +397,3 @@ class Job:
         self.folder.rewind(step)
         self.console.print(f"going on from step {step}", highlight=False)
         return step
-
-
-class Log:
-    """Turns steps into records; speed and waiting are those since the last record."""
-
-    def __init__(self, batch_size: int) -> None:
-        self.batch_size = batch_size
-        self.samples, self.seconds, self.waiting = 0, 0.0, 0.0
-
-    def add(self, step: Step) -> None:
-        """Count a step in."""
-        self.samples += step.samples
-        self.seconds += step.seconds
-        self.waiting += step.waiting
-
-    def record(self, step: Step, signals: dict[str, Any] | None) -> dict[str, Any]:
-        """What ``metrics.jsonl`` says of the steps since the last record."""
-        record = {
-            "step": step.number,
-            "samples_per_second": float(f"{self.samples / self.seconds:.4g}"),
-            "waiting": round(self.waiting / self.seconds, 4),
-            "lr": step.lr,
-            "terms": {name: term.item() for name, term in step.terms.items()},
-            "batch_size": self.batch_size,
-        }
-        if step.watched:
-            record["watched"] = {name: value.item() for name, value in step.watched.items()}
-        self.__init__(self.batch_size)
-        return record if signals is None else record | {"signals": signals}

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from selftaught import checkpoint, pretrained
+from selftaught import dist, pretrained
 from selftaught.commands import settings
 from selftaught.commands.evaluate import evaluate as evaluate_run
 from selftaught.commands.job import Job
@@ -46,13 +46,14 @@ def pretrain(
     ``minutes``. ``init`` is what the encoder begins with: a run, a ``.safetensors`` file or
     ``timm:NAME``. ``resume`` goes on where the run in ``out`` was stopped, bit for bit, with the
     settings it began with; it begins the run where there is none. Methods that make images draw
-    some into ``pictures`` every ``draw_every`` minutes and at the end, never where it is 0.
+    some into ``pictures`` every ``draw_every`` minutes and at the end, never where it is 0. In
+    processes that torchrun has started, each trains on its share of every batch, and the first one
+    writes, prints and evaluates.
 
     Returns what ``run.json`` says: the call, the data, the environment, the label-free signals
     and, where the data have labels, the evaluation. Raises UserError for what the user can mend,
     and Stopped after SIGINT or SIGTERM.
     """
-    console = Console(quiet=quiet)
     asked = {
         "method": method,
         "data": str(data),
@@ -70,22 +71,29 @@ def pretrain(
         raise UserError(f"{workers} workers; use --workers with 0 or more")
     if not 0 <= draw_every < math.inf:
         raise UserError(f"{draw_every} minutes between pictures; use --draw-every with 0 or more")
-    folder = RunFolder(out)
-    folder.check(resume=resume)
-    if folder.begun():
-        asked = _as_begun(asked, folder.describe()["call"])
-    job = Job(folder, asked, settings.device_of(device), console)
-    with checkpoint.lock(folder.path):
-        if job.description.get("finished"):
-            console.print(
-                f"{folder.path} is finished; nothing to train", highlight=False, soft_wrap=True
-            )
-        else:
-            job.train(workers, 60 * draw_every)
-            _finish(job)
-        _evaluate(job, evaluate)
-    _conclude(job.description, folder, console)
+    with dist.joined():
+        folder, console = RunFolder(out), Console(quiet=quiet or not dist.is_first())
+        asked = dist.first(lambda: _checked(asked, folder, resume))
+        job = Job(folder, asked, settings.device_of(device), console)
+        with folder.lock():
+            if job.description.get("finished"):
+                console.print(
+                    f"{folder.path} is finished; nothing to train", highlight=False, soft_wrap=True
+                )
+            else:
+                job.train(workers, 60 * draw_every)
+                _finish(job)
+            if dist.is_first():
+                with dist.alone():
+                    _evaluate(job, evaluate)
+                _conclude(job.description, folder, console)
     return job.description
+
+
+def _checked(asked: dict[str, Any], folder: RunFolder, resume: bool) -> dict[str, Any]:
+    """The settings of the run, those it began with if it did; UserError where it may not go on."""
+    folder.check(resume=resume)
+    return _as_begun(asked, folder.describe()["call"]) if folder.begun() else asked
 
 
 def _as_begun(asked: dict[str, Any], begun: dict[str, Any]) -> dict[str, Any]:
@@ -112,6 +120,8 @@ def _as_begun(asked: dict[str, Any], begun: dict[str, Any]) -> dict[str, Any]:
 def _finish(job: Job) -> None:
     """Write the encoder, the picture and the end of run.json."""
     signals = job.signals()
+    if not dist.is_first():
+        return
     card = {
         "format": 1,
         "recipe": job.call["method"],

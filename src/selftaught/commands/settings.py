@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selftaught import precision
+from selftaught import dist, precision
 from selftaught.data.images import Images
 from selftaught.data.sources import evenly
 from selftaught.errors import UserError
@@ -63,12 +63,27 @@ def scale_for(
 
 
 def device_of(name: str) -> torch.device:
-    """``auto`` is the GPU where there is one."""
+    """``auto`` is the GPU where there is one; of several processes each has its own."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("there is no CUDA device here; use --device cpu")
+    if name == "cuda" and dist.world_size() > 1:
+        count = torch.cuda.device_count()
+        if dist.local_rank() >= count:
+            raise UserError(f"{count} GPUs for more processes; use fewer --processes")
+        name = f"cuda:{dist.local_rank()}"
     return torch.device(name)
+
+
+def check_split(batch_size: int) -> None:
+    """Raises UserError where the batch does not split evenly over the processes."""
+    count = dist.world_size()
+    if batch_size % count:
+        raise UserError(
+            f"a batch of {batch_size} does not split over {count} processes; use a --batch-size "
+            f"of {max(1, batch_size // count) * count}, or other --processes"
+        )
 
 
 def size_for(images: Images, device: torch.device) -> int:
@@ -161,6 +176,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "processor": precision_units(),
         "cores": os.cpu_count(),
         "gpu": gpu,
+        "processes": dist.world_size(),
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
 

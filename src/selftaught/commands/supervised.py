@@ -43,7 +43,7 @@ class Supervised(Job):
 
     def complete(self) -> None:
         """Train to the end, unless that was done before, and write the encoder."""
-        with checkpoint.lock(self.folder.path):
+        with self.folder.lock():
             if not self.description.get("finished"):
                 self.train(0, 0.0)
                 card = self.card | self._origin() | {"steps": self.description["steps"]}

@@ -19,17 +19,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from selftaught import seeds
+from selftaught import dist, seeds
 from selftaught.data.images import Images, Skipped
 from selftaught.errors import UserError
 from selftaught.method import ViewBatch
+from selftaught.trees import rows
 
 
 class Views(Protocol):
     """How the views of n images are drawn, cropped (in a worker) and finished (in the process)."""
 
     def draw(self, generator: torch.Generator, n: int) -> Any:
-        """The parameters of n images."""
+        """The parameters of n images, a tree of tensors with n rows."""
         ...
 
     def crop(self, images: Tensor | Sequence[Tensor], parameters: Any) -> list[Tensor]:
@@ -83,12 +84,13 @@ def batches(
 ) -> Iterator[tuple[ViewBatch, Skipped]]:
     """The batches of steps start to stop - 1, each with the (name, reason) of images skipped.
 
-    The same bit for bit from any start and with any number of workers. An image that stands in for
-    a broken one carries its own index. Raises `UserError`: more in a batch than there are images
-    (at once), no image that can be read, a worker that died.
+    The same bit for bit from any start and with any number of workers. Of several processes each
+    has its rows, which must be as many for all. An image that stands in for a broken one carries
+    its own index. Raises `UserError`: more in a batch than there are images (at once), no image
+    that can be read, a worker that died.
     """
     index(len(images), batch_size, seed, start)
-    steps = _Steps(images, views, batch_size, seed)
+    steps = _Steps(images, views, batch_size, seed, dist.mine(torch.arange(batch_size)))
     found = (
         _parallel(steps, range(start, stop), workers)
         if workers
@@ -110,14 +112,18 @@ def _finished(
 class _Steps(Dataset[Batch | UserError]):
     """Step -> batch of crops. An error comes back as a value: raised, it would be wrapped."""
 
-    def __init__(self, images: Images, views: Views, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, images: Images, views: Views, batch_size: int, seed: int, mine: Tensor
+    ) -> None:
         self.images, self.views, self.batch_size, self.seed = images, views, batch_size, seed
+        self.mine = mine  # (B,) rows of the global batch
 
     def draw(self, step: int) -> Any:
-        return self.views.draw(seeds.generator(self.seed, "views", step), self.batch_size)
+        drawn = self.views.draw(seeds.generator(self.seed, "views", step), self.batch_size)
+        return rows(drawn, self.mine)
 
     def __getitem__(self, step: int) -> Batch | UserError:
-        chosen = index(len(self.images), self.batch_size, self.seed, step)
+        chosen = index(len(self.images), self.batch_size, self.seed, step)[self.mine]
         try:
             images, used, skipped = self.images.gather(chosen)
         except UserError as error:

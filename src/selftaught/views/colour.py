@@ -10,12 +10,11 @@ from torch import Generator, Tensor
 
 from selftaught.errors import UserError
 from selftaught.precision import float32
+from selftaught.trees import map_tree, rows
 from selftaught.views.drawing import (
     check_probability,
     check_range,
-    map_tree,
     products,
-    rows,
     uniform,
 )
 

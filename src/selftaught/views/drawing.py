@@ -1,7 +1,4 @@
-"""What random views share: drawing, trees of parameters, pieces of batches, matrix products."""
-
-from collections.abc import Callable
-from typing import Any
+"""What random views share: drawing, pieces of batches, matrix products."""
 
 import torch
 from torch import Generator, Tensor
@@ -9,19 +6,6 @@ from torch import Generator, Tensor
 from selftaught.errors import UserError
 
 PIECE = 2**19  # numbers of a batch worked on at a time on a processor: what its cache holds
-
-
-def rows(parameters: Any, index: Any) -> Any:
-    """The same tree of tuples, NamedTuples and lists, each tensor indexed on its first axis."""
-    return map_tree(lambda tensor: tensor[index], parameters)
-
-
-def map_tree(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
-    """The tree of tuples, NamedTuples and lists with a function applied to each tensor."""
-    if isinstance(tree, Tensor):
-        return function(tree)
-    branches = [map_tree(function, branch) for branch in tree]
-    return type(tree)(*branches) if hasattr(tree, "_fields") else type(tree)(branches)
 
 
 def uniform(generator: Generator, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:

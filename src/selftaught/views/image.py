@@ -3,7 +3,7 @@
 Every random thing is split in two. ``draw(generator, n)`` draws its parameters for n images,
 tensors with n rows, from the given generator only; ``apply(x, parameters)`` is deterministic and
 batched, on the device of x. Parameters are drawn for the global batch and each process takes its
-`rows`, so what an image looks like does not depend on how many processes there are. With the same
+rows, so what an image looks like does not depend on how many processes there are. With the same
 parameters each operation equals torchvision.transforms.v2.functional, image by image.
 """
 
@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from selftaught.errors import UserError
+from selftaught.trees import rows
 from selftaught.views.colour import Blur, Gray, Jitter, Solarize
 from selftaught.views.crop import Boxes, Centre, Crop, Square, resample, resized_crop
-from selftaught.views.drawing import pieces, rows
+from selftaught.views.drawing import pieces
 
 __all__ = [
     "Blur",
@@ -32,7 +33,6 @@ __all__ = [
     "Views",
     "resample",
     "resized_crop",
-    "rows",
 ]
 
 SMALL = 112  # pixels a side up to which, there, a batch is cropped faster at once than one by one
