@@ -62,6 +62,18 @@ def test_another_budget_is_refused(capsys, data, tmp_path):
     refused(call(capsys, *words(data, tmp_path / "out", steps=4)), "steps")
 
 
+def test_each_method_has_the_parameters_that_it_knows(capsys, data, tmp_path):
+    out = tmp_path / "out"
+    more = ("--set", "encoder=vit-nano", "batch-size=16", "temperature=0.3")
+    assert call(capsys, *words(data, out, *more)).code == 0
+    for name in METHODS.split(","):
+        own = json.loads((out / name / "run.json").read_text())["call"]["arguments"]
+        assert own["encoder"] == "vit-nano"
+        assert own["batch_size"] == 16
+        assert own.get("temperature") == (0.3 if name == "simclr" else None)
+    refused(call(capsys, *words(data, out, "--set", "encoder=resnet-nano")), "encoder")
+
+
 def test_without_labels_nothing_is_ranked(capsys, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "bare.npz", x=images)
@@ -81,6 +93,8 @@ def test_without_labels_nothing_is_ranked(capsys, tmp_path):
         ((), "simclr,simclr", "different"),
         ((), ",", "--methods"),
         ((), "simclr,simclear", "did you mean 'simclr'"),
+        (("--set", "temperatur=1"), METHODS, "did you mean 'temperature'"),
+        (("--set", "temperature"), METHODS, "write name=value"),
     ],
 )
 def test_bad_calls_are_one_line(capsys, data, tmp_path, more, methods, hint):

@@ -57,6 +57,11 @@ def test_another_method_and_encoder(capsys, folder, method):
     assert f"{method} with vit-nano, batch 16" in call(capsys, *words).out
 
 
+def test_parameters_of_the_method(capsys, folder):
+    words = ("doctor", folder, "--size", 16, "--set", "batch_size=4", "encoder=vit-nano")
+    assert "simclr with vit-nano, batch 4," in call(capsys, *words).out
+
+
 def test_a_recipe_of_ones_own(capsys, data, tmp_path, monkeypatch):
     name = recipe(tmp_path, monkeypatch, "own_doctor_recipe")
     answer = call(capsys, "doctor", data, "--method", name)
@@ -78,4 +83,5 @@ def test_bad_input(capsys, data, tmp_path):
     refused(call(capsys, "doctor", data, "--method", "simclear"), "did you mean 'simclr'?")
     refused(call(capsys, "doctor", data, "--encoder", "vit-nan"), "did you mean 'vit-nano'?")
     refused(call(capsys, "doctor", data, "--size", "2"), "too small")
+    refused(call(capsys, "doctor", data, "--set", "batch_size=x"), "give a number")
     refused(call(capsys, "doctor", data, "--size", "-3"), "size")

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from selftaught.errors import UserError
 from selftaught.recipes import RECIPES, find
-from selftaught.recipes.parameters import call, parameters
+from selftaught.recipes.parameters import call, parameters, read, shared_out
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,40 @@ def walk(
 def run(data: str, *, pace: Pace = LongPace()):
     """Run."""
     return data, pace
+
+
+def rest(data: str, *, limit: int | None = None, deep: bool = False, note: str = ""):
+    """Rest."""
+    return data, limit, deep, note
+
+
+def test_words_are_read_as_the_parameters_kind():
+    words = ("legs=4", "rate=0.5", "name=a=b", "deep=true", "limit=7", "odd=x")
+    expected = {"legs": 4, "rate": 0.5, "name": "a=b", "deep": True, "limit": 7, "odd": "x"}
+    assert read(words, [walk, rest]) == expected
+    assert read((), [walk]) == {}
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("legs", "write name=value"),
+        ("legs=four", "legs=four; give a number"),
+        ("deep=yes", "give true or false"),
+    ],
+)
+def test_other_words_are_refused(word, hint):
+    with pytest.raises(UserError, match=hint):
+        read([word], [walk, rest])
+
+
+def test_each_recipe_gets_the_parameters_that_it_has():
+    given = {"legs": 4, "deep": True, "rate": 0.5}
+    found = shared_out(given, {"walk": walk, "rest": rest, "run": run})
+    expected = {"walk": {"legs": 4, "rate": 0.5}, "rest": {"deep": True}, "run": {"rate": 0.5}}
+    assert found == expected
+    with pytest.raises(UserError, match="did you mean 'legs'"):
+        shared_out({"leg": 4}, {"walk": walk, "rest": rest})
 
 
 def test_own_come_first_then_the_shared_ones_in_order():

@@ -4,7 +4,11 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from selftaught import recipes
 from selftaught.cli.options import Device, print_json
+from selftaught.recipes import parameters
+
+Settings = tuple[str, ...]
 
 
 def methods(name: Positional[str | None] = None, *, json: bool = False) -> None:
@@ -38,6 +42,7 @@ def compare(
     size: int | None = None,
     seed: int | None = None,
     device: Device = "auto",
+    set: Settings = (),
     json: bool = False,
 ) -> None:
     """Train several methods under one equal budget and show them in one table with baselines.
@@ -51,6 +56,7 @@ def compare(
         size: side in pixels that the encoders see.
         seed: of everything random.
         device: where to train.
+        set: parameters of the methods, as encoder=vit-nano; each has those that it knows.
         json: print JSON.
     """
     from rich.console import Console
@@ -59,6 +65,7 @@ def compare(
     from selftaught.report import table
 
     names = [name for name in methods.split(",") if name]
+    given = parameters.read(set, map(recipes.find, names))
     found = compare(
         data,
         methods=names,
@@ -69,6 +76,7 @@ def compare(
         seed=seed,
         device=device,
         quiet=json,
+        **given,
     )
     print_json(found) if json else Console().print(table.compared(found))
 
@@ -80,6 +88,7 @@ def doctor(
     size: int | None = None,
     method: str = "simclr",
     device: Device = "auto",
+    set: Settings = (),
     json: bool = False,
 ) -> None:
     """Look at the data before any run: what is in them, what is broken, what a step costs.
@@ -90,10 +99,13 @@ def doctor(
         size: side in pixels that the encoder sees.
         method: the method to time.
         device: where to time it.
+        set: parameters of the method, as batch_size=64.
         json: print JSON.
     """
     from selftaught.commands.doctor import doctor
 
-    found = doctor(data, encoder=encoder, size=size, method=method, device=device, quiet=json)
+    given = parameters.read(set, [recipes.find(method)])
+    given |= {"encoder": encoder} if encoder is not None else {}
+    found = doctor(data, size=size, method=method, device=device, quiet=json, **given)
     if json:
         print_json(found)

@@ -14,6 +14,7 @@ from selftaught.commands.evaluate import evaluate
 from selftaught.commands.pretrain import pretrain
 from selftaught.data.images import open_labels
 from selftaught.errors import UserError
+from selftaught.recipes.parameters import shared_out
 from selftaught.report import table
 from selftaught.runfolder import RunFolder
 
@@ -29,9 +30,11 @@ def compare(
     seed: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     quiet: bool = False,
+    **parameters: Any,
 ) -> dict[str, Any]:
     """Train each method in turn for the same minutes or steps, and put the results side by side.
 
+    ``parameters`` are of the recipes, such as ``encoder``: each has those that it knows.
     Every method's run lies in a folder of ``out`` and goes on there when the same call is made
     again. Where the data have labels, the rows are accuracies with baselines, best first; where
     they have none, there are only label-free signals, which cannot rank methods: a feature's
@@ -40,15 +43,14 @@ def compare(
     Returns ``{"methods": {name: {"encoder": scores, "random": scores, "verdict": ..., "signals":
     ..., "samples_per_second": ..., "encoder_name": ...}}, "pixels": scores, "labels": bool}``, and
     writes it with the table to ``compare.json`` and ``compare.md`` in ``out``. Raises UserError for
-    a budget that is none and for names that are none or come twice.
+    a budget that is none, for names that are none or come twice and for parameters of no method.
     """
     settings.check_budget(steps=steps, minutes=minutes)
     if steps is None and minutes is None:
         raise UserError("no budget; give --minutes or --steps, the same for each method")
     if not methods or len(set(methods)) < len(methods):
         raise UserError("give --methods a list of different names with commas")
-    for name in methods:
-        recipes.find(name)
+    own = shared_out(parameters, {name: recipes.find(name) for name in methods})
     console, folder = Console(quiet=quiet), Path(out)
     labelled = open_labels(data, "train") is not None
     found: dict[str, Any] = {"methods": {}, "pixels": None, "labels": labelled}
@@ -56,7 +58,13 @@ def compare(
         place = folder / name.replace(":", ".")
         options = {"steps": steps, "minutes": minutes, "size": size, "seed": seed, "quiet": quiet}
         run = pretrain(
-            *(name, data), out=place, device=device, resume=True, evaluate="off", **options
+            *(name, data),
+            out=place,
+            device=device,
+            resume=True,
+            evaluate="off",
+            **options,
+            **own[name],
         )
         if labelled:
             run = _evaluated(place, data, device, run, pixels=found["pixels"])

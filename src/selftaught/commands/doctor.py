@@ -22,13 +22,15 @@ STEPS = 4  # timed, after one to warm up
 def doctor(
     data: str | Path,
     *,
-    encoder: str | None = None,
     size: int | None = None,
     method: str = "simclr",
     device: str = "auto",
     quiet: bool = False,
+    **parameters: Any,
 ) -> dict[str, Any]:
     """Look at the data and time a few steps; nothing is written.
+
+    ``parameters`` are the method's own, such as ``encoder``.
 
     Returns counts, the broken files with their reasons, seconds a step and a time estimate for the
     method's default budget. Raises UserError where the data cannot be used at all.
@@ -49,7 +51,7 @@ def doctor(
     )
     for name, reason in broken:
         console.print(f"  {name}: {reason}", highlight=False, markup=False, soft_wrap=True)
-    cost = _time(images, pixels, method, encoder, place)
+    cost = _time(images, pixels, method, parameters, place)
     console.print(
         f"{method} with {cost['encoder']}, batch {cost['batch_size']}, {cost['precision']} on "
         f"{place}: {cost['seconds_per_step']:.2f} s a step, {cost['samples_per_second']:.0f} "
@@ -69,12 +71,13 @@ def doctor(
 
 
 def _time(
-    images: Any, pixels: Any, method: str, encoder: str | None, place: torch.device
+    images: Any, pixels: Any, method: str, given: dict[str, Any], place: torch.device
 ) -> dict[str, Any]:
-    own = settings.arguments(find(method), {} if encoder is None else {"encoder": encoder})
+    own = settings.arguments(find(method), given)
     if "batch_size" in own:
-        own["batch_size"] = settings.batch_size_for(None, own["batch_size"], len(images))
-    own = settings.fitted(own, {}, len(images))
+        batch = settings.batch_size_for(given.get("batch_size"), own["batch_size"], len(images))
+        own["batch_size"] = batch
+    own = settings.fitted(own, given, len(images))
     run = pretrained.rebuild(method, pixels, own, seed=0)
     run.method.to(device=place, memory_format=torch.channels_last)  # pyright: ignore
     images = images.spread(run.images or len(images))

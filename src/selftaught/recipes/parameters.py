@@ -6,10 +6,13 @@ own: the command line, ``run.json`` and Python callers see one flat list.
 """
 
 import dataclasses
+import difflib
 import inspect
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, get_args
+
+from selftaught.errors import UserError
 
 
 class Parameter(NamedTuple):
@@ -46,6 +49,57 @@ def call(recipe: Callable[..., Any], data: Any, given: Mapping[str, Any]) -> Any
             changed = {name: left.pop(name) for name in names}
             groups[p.name] = dataclasses.replace(p.default, **changed)
     return recipe(data, **left, **groups)
+
+
+def shared_out(
+    given: Mapping[str, Any], recipes: Mapping[str, Callable[..., Any]]
+) -> dict[str, dict[str, Any]]:
+    """Of the parameters ``given`` to several recipes, those that each of them has.
+
+    Raises UserError for one that none has, with the nearest name.
+    """
+    names = {name: parameters(recipe).keys() for name, recipe in recipes.items()}
+    there = set().union(*names.values())
+    for name in given:
+        if name not in there:
+            near = difflib.get_close_matches(name, sorted(there), n=1, cutoff=0)
+            raise UserError(f"no method here has a parameter {name!r}; did you mean {near[0]!r}?")
+    return {name: {k: v for k, v in given.items() if k in own} for name, own in names.items()}
+
+
+def read(words: Sequence[str], recipes: Iterable[Callable[..., Any]]) -> dict[str, Any]:
+    """The parameters that ``name=value`` words give, as the first recipe that has each reads it.
+
+    Raises UserError for other words and for a value of another kind.
+    """
+    there: dict[str, Parameter] = {}
+    for recipe in recipes:
+        there = parameters(recipe) | there
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"{word!r} sets nothing; write name=value, such as encoder=vit-nano")
+        name = name.strip().replace("-", "_")
+        found[name] = _value(there[name], value) if name in there else value
+    return found
+
+
+def _value(p: Parameter, word: str) -> Any:
+    kinds = get_args(p.annotation) or (p.annotation,)
+    if bool in kinds:
+        if word in ("true", "false"):
+            return word == "true"
+        raise UserError(f"{p.name}={word}; give true or false")
+    for kind in (int, float):
+        if kind in kinds:
+            try:
+                return kind(word)
+            except ValueError:
+                continue
+    if str in kinds:
+        return word
+    raise UserError(f"{p.name}={word}; give a number")
 
 
 def _arguments(recipe: Callable[..., Any]) -> list[inspect.Parameter]:
