@@ -10,11 +10,13 @@ from safetensors.torch import load_file
 import selftaught
 from commands.tiny import archive, call, photographs, refused, training, tree
 from selftaught import checkpoint
+from selftaught.commands import finetune as module
 from selftaught.commands.classifying import Chosen, Classifying
 from selftaught.commands.parts import parts
 from selftaught.commands.supervised import call_of
 from selftaught.commands.trainings import FineTuneSettings
 from selftaught.pretrained import read_card
+from selftaught.protocols import linear
 from selftaught.runfolder import RunFolder
 
 ROWS = ["fine-tuned", "from scratch", "logreg", "logreg on pixels"]
@@ -54,6 +56,19 @@ def test_it_learns_what_can_be_seen(capsys, finished, few, tmp_path):
         *("--steps", 2, "--batch-size", 4),
     ).out
     assert "accuracy, % (12 labels, 30 test)" in table
+
+
+def test_a_regression_that_did_not_converge_says_so(capsys, finished, few, tmp_path, monkeypatch):
+    def cut_short(*arguments):
+        return linear.logreg(*arguments)._replace(converged=False)
+
+    monkeypatch.setattr(module, "logreg", cut_short)
+    notes = json.loads(tune(capsys, finished, few, tmp_path / "out").out)["notes"]
+    assert list(notes) == ROWS[2:]
+    assert all("did not converge" in note for note in notes.values())
+    words = ("--labels", "4-per-class", "--steps", 2, "--batch-size", 4)
+    said = call(capsys, "finetune", finished, few, "--out", tmp_path / "t", *words).out
+    assert "* logreg: the fit did not converge" in said
 
 
 def test_one_begins_from_the_encoder_and_the_other_does_not(capsys, finished, few, tmp_path):

@@ -20,6 +20,7 @@ from selftaught.commands.supervised import call_of, kept_by_default, kept_of, sa
 from selftaught.commands.trainings import FineTuneSettings, chosen
 from selftaught.data.images import open_labels
 from selftaught.data.sources import printable
+from selftaught.protocols.convex import doubts
 from selftaught.protocols.linear import LogregResult, logreg
 from selftaught.report import table
 from selftaught.runfolder import RunFolder
@@ -51,9 +52,9 @@ def finetune(
     both.
 
     Returns ``{"rows": {"fine-tuned": accuracy, "from scratch": ..., "logreg": of the frozen
-    features, "logreg on pixels": ...}, "intervals": ..., "labels": N, "test": N, ...}``, all of
-    them with the same labels, and writes it to ``finetune.json``. Raises UserError for what the
-    user can mend.
+    features, "logreg on pixels": ...}, "intervals": ..., "notes": what to know of a number,
+    "labels": N, "test": N, ...}``, all of them with the same labels, and writes it to
+    ``finetune.json``. Raises UserError for what the user can mend.
     """
     own, card = chosen(FineTuneSettings, more, "fine-tuning"), pretrained.read_card(run)
     if own.from_head_layer is None:
@@ -79,8 +80,10 @@ def finetune(
         job.complete()
         found[name] = job.accuracy(held)
     _write_items(folder / "labels.txt", train, some, data)
+    found |= dict(probes.scores(held))
     result = {
-        **rounded(found | dict(probes.scores(held))),
+        **rounded(found),
+        "notes": {name: score.note for name, score in found.items() if score.note},
         "labels": len(some.items),
         "test": int(held.chosen.sum()),
         "split": split,
@@ -128,7 +131,8 @@ class Probes:
         x, index = features(net, self.encoder, held.images, cached=net is self.encoder)
         keep = held.chosen[index]
         scores = x[keep].double() @ fitted.weight.T.cpu() + fitted.bias.cpu()
-        return mean_score(fitted.classes[scores.argmax(dim=1)] == held.values[index][keep])
+        found = mean_score(fitted.classes[scores.argmax(dim=1)] == held.values[index][keep])
+        return found._replace(note=doubts(fitted.held_out, converged=fitted.converged))
 
 
 def _write_items(path: Path, train: Labelled, some: Chosen, data: str | Path) -> None:

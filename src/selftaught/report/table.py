@@ -90,12 +90,15 @@ def label_free(result: Mapping[str, Any]) -> Table:
 def finetuned(result: Mapping[str, Any]) -> Table:
     """What `selftaught.finetune` returned."""
     title = f"accuracy, % ({result['labels']:,} labels, {result['test']:,} test)"
-    table = Table(title=title, min_width=len(title) + 4)
+    notes = result.get("notes", {})
+    caption = "\n".join(f"* {name}: {note}" for name, note in notes.items()) or None
+    table = Table(title=title, caption=caption, min_width=len(title) + 4)
     table.add_column("classifier")
     table.add_column("accuracy", justify="right")
     for name, value in result["rows"].items():
         low, high = result["intervals"][name]
-        table.add_row(name, f"{value:.1f} ±{(high - low) / 2:.1f}")
+        mark = "*" if name in notes else ""
+        table.add_row(name, f"{value:.1f} ±{(high - low) / 2:.1f}{mark}")
     return table
 
 
