@@ -167,7 +167,7 @@ def test_targets_tell_their_places_apart():
         ({"dim": 32, "heads": 3}, "make 3 divide it"),
         ({"momentum": -0.1}, "--momentum"),
         ({"targets": 0}, "--targets"),
-        ({"smallest_target": 0.5}, "0.5 to 0.2"),
+        ({"smallest_target": 0.5}, "0.5 to 0.35"),
     ],
 )
 def test_bad_settings_are_one_line(settings, said):

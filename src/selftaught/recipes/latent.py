@@ -3,6 +3,7 @@
 Their learned tokens do not decay (`selftaught.optim.groups`); in the authors' codes they do.
 """
 
+from dataclasses import replace
 from functools import partial
 
 from selftaught.errors import UserError
@@ -78,16 +79,16 @@ def ijepa(
     encoder: str = "vit-nano",
     patch: int = 0,
     dim: int = 96,
-    depth: int = 4,
+    depth: int = 2,
     heads: int = 4,
-    targets: int = 4,
-    smallest_target: float = 0.15,
-    largest_target: float = 0.2,
+    targets: int = 2,
+    smallest_target: float = 0.25,
+    largest_target: float = 0.35,
     smallest_context: float = 0.85,
     least: int = 10,
     momentum: float = 0.99,
     smallest_crop: float = 0.3,
-    training: Training = MASKED,
+    training: Training = replace(MASKED, lr=2e-4),
 ) -> Run:
     """I-JEPA (Assran et al. 2023, arXiv 2301.08243): predict tokens of blocks from a context.
 

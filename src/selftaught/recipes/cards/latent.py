@@ -57,7 +57,7 @@ image, whole -> slow copy -> mean of its last blocks, normalised -> target (no g
         measured="not measured yet",
         idea=(
             "The network sees one large part of the image, and a small predictor tells what a slow "
-            "copy, which sees the whole, makes of four blocks that are cut out. It needs no random "
+            "copy, which sees the whole, makes of some blocks that are cut out. It needs no random "
             "colours, and never paints a pixel."
         ),
         diagram="""\
@@ -79,6 +79,9 @@ image, whole --------------> slow copy -----------------> its tokens there (no g
             "dim": 384,
             "depth": 12,
             "heads": 16,
+            "targets": 4,
+            "smallest_target": 0.15,
+            "largest_target": 0.2,
             "momentum": 0.996,
             "smallest_crop": 0.3,
         },
