@@ -8,13 +8,14 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 import selftaught
-from commands.tiny import archive, call, photographs, refused, training, tree
-from selftaught import checkpoint
+from commands.tiny import archive, call, equal, photographs, refused, training, tree
+from selftaught import checkpoint, pretrained
 from selftaught.commands import finetune as module
 from selftaught.commands.classifying import Chosen, Classifying
 from selftaught.commands.parts import parts
 from selftaught.commands.supervised import call_of
 from selftaught.commands.trainings import FineTuneSettings
+from selftaught.errors import UserError
 from selftaught.pretrained import read_card
 from selftaught.protocols import linear
 from selftaught.runfolder import RunFolder
@@ -106,6 +107,39 @@ def test_it_begins_with_the_solution_on_frozen_features(capsys, finished, few, t
     tune(capsys, finished, few, tmp_path / "c", *still, *kept, "--no-probe", steps=1)
     probed, random = (weights(tmp_path / n / "fine-tuned")["network.2.bias"] for n in ("b", "c"))
     assert not torch.allclose(probed, random)
+
+
+def test_weights_are_mixed_with_those_it_began_with(capsys, finished, few, tmp_path, monkeypatch):
+    places = {share: tmp_path / str(share) for share in ("0", "0.25", "1")}
+    for share, out in places.items():
+        assert tune(capsys, finished, few, out, "--mix", share).code == 0
+    start, mixed, end = (weights(out / "fine-tuned") for out in places.values())
+    moved = [name for name in start if not torch.equal(start[name], end[name])]
+    assert {"network.0.stem.weight", "network.2.weight"} <= set(moved)
+    for name in moved:
+        torch.testing.assert_close(mixed[name], 0.75 * start[name] + 0.25 * end[name])
+    assert described(places["0"])["rows"]["fine-tuned"] == described(places["0"])["rows"]["logreg"]
+    encoder = load_file(places["0.25"] / "fine-tuned" / "encoder.safetensors")
+    assert torch.equal(encoder["stem.weight"], mixed["network.0.stem.weight"])
+    scratch = [weights(out / "from-scratch")["network.0.stem.weight"] for out in places.values()]
+    assert all(torch.equal(x, scratch[0]) for x in scratch)
+
+
+def test_weights_are_mixed_once_however_often_it_goes_on(
+    capsys, finished, few, tmp_path, monkeypatch
+):
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    assert tune(capsys, finished, few, whole, "--mix", "0.5").code == 0
+
+    def full(*arguments):
+        raise UserError("no space left")
+
+    with monkeypatch.context() as patched:  # after the weights, before the run is called finished
+        patched.setattr(pretrained, "write", full)
+        refused(tune(capsys, finished, few, part, "--mix", "0.5"), "no space left")
+    assert tune(capsys, finished, few, part, "--mix", "0.5", "--resume").code == 0
+    for name in ("fine-tuned", "from-scratch"):
+        equal(weights(part / name), weights(whole / name))
 
 
 def test_the_statistics_of_batch_norm_stay_if_asked(capsys, finished, few, tmp_path):
@@ -200,6 +234,7 @@ def test_bad_input(capsys, finished, few, tmp_path):
     refused(call(capsys, *words, "--labels", "some"), "--labels some is not understood")
     refused(call(capsys, *words, "--labels", "99-per-class"), "up to 20-per-class")
     refused(call(capsys, *words, "--layer-decay", 0), "--layer-decay up to 1")
+    refused(call(capsys, *words, "--mix", 2), "a mix of 2")
     refused(call(capsys, *words, "--steps", 1, "--minutes", 1), "two budgets")
     refused(call(capsys, "finetune", tmp_path / "no", few, "--out", out), "there is no run")
     unlabelled = photographs(tmp_path / "in", 4)

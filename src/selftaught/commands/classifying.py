@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from selftaught import pretrained, seeds
+from selftaught import checkpoint, pretrained, seeds
 from selftaught.commands import settings
 from selftaught.commands.labels import choose
 from selftaught.commands.parts import Labelled
@@ -101,6 +101,23 @@ class Classifying(Supervised):
             schedule=Schedule(own.warmup),
         )
         return self._placed(run)
+
+    def _after_training(self) -> None:
+        """Mix the weights with those that fine-tuning began with, once.
+
+        Where labels are few, weights between a probe on frozen features and the fine-tuned network
+        generalise better than either: WiSE-FT (Wortsman et al. 2021, arXiv 2109.01903), equation 1.
+        They are saved as if one more step had made them, by which a run that goes on knows.
+        """
+        share, steps = self.call["arguments"].get("mix", 1.0), self.description["steps"]
+        found = checkpoint.latest(self.folder.checkpoints)
+        if self.scratch or self.last is None or share == 1 or found is None or found[0] > steps:
+            return
+        end, start = (run.method.state_dict() for run in (self.run, self._build()))
+        for name, value in end.items():
+            if value.is_floating_point():
+                value.lerp_(start[name], 1 - share)
+        self._save(steps + 1)
 
     def _networks(self, layers: int) -> tuple[nn.Module, nn.Sequential | None]:
         """The encoder, and the layers that are kept of the projection head."""

@@ -46,10 +46,14 @@ class Supervised(Job):
         with self.folder.lock():
             if not self.description.get("finished"):
                 self.train(0, 0.0)
+                self._after_training()
                 card = self.card | self._origin() | {"steps": self.description["steps"]}
                 pretrained.write(self.folder.path, self.run.method.encoder, card)
                 self.description["finished"] = True
                 self.folder.write(self.description)
+
+    def _after_training(self) -> None:
+        """What is done with the weights of the last step before they are written."""
 
     def restore_weights(self) -> None:
         """Put the weights that were saved last into the method."""

@@ -22,6 +22,7 @@ class FineTuneSettings:
         freeze: train the linear classifier only.
         freeze_norm: keep the statistics of the encoder's batch norm as they are.
         probe: begin with the logistic regression on the frozen features as the last layer.
+        mix: share of the fine-tuned weights; the others are those that it began with (WiSE-FT).
         batch_size: images a step.
         lr: learning rate of the last layer after the warm-up.
         weight_decay: of weight matrices and kernels.
@@ -34,6 +35,7 @@ class FineTuneSettings:
     freeze: bool = False
     freeze_norm: bool = True
     probe: bool = True
+    mix: float = 1.0
     batch_size: int = 128
     lr: float = 1e-3
     weight_decay: float = 0.05
@@ -46,6 +48,8 @@ class FineTuneSettings:
                 f"a layer decay of {self.layer_decay}, a learning rate of {self.lr}, a batch of "
                 f"{self.batch_size}; use --layer-decay up to 1, all above 0"
             )
+        if not 0 <= self.mix <= 1:
+            raise UserError(f"a mix of {self.mix}; use --mix with a number from 0 to 1")
 
 
 @dataclass(frozen=True)

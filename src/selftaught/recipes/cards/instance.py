@@ -49,7 +49,7 @@ image -> view 2 -> encoder -> projector -> z2 /""",
         ),
         year=2018,
         url="https://arxiv.org/abs/1805.01978",
-        measured="not measured yet",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
         idea=(
             "Each image is a class of its own, and its weights are what the network made of it at "
             "its last visit, kept in a memory. To tell an image from all others the features have "
