@@ -35,7 +35,7 @@ class FineTuneSettings:
     freeze: bool = False
     freeze_norm: bool = True
     probe: bool = True
-    mix: float = 1.0
+    mix: float = 0.75
     batch_size: int = 128
     lr: float = 1e-3
     weight_decay: float = 0.05
