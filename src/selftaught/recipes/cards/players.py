@@ -13,7 +13,7 @@ CARDS = {
         "Generative Adversarial Networks",
         year=2015,
         url="https://arxiv.org/abs/1511.06434",
-        measured="not measured yet",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
         idea=(
             "One network paints images from random numbers, and a critic learns to tell them from "
             "real ones while the first learns to deceive it. To stay ahead the critic has to know "
