@@ -49,8 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"no command named {argv[0]!r}; did you mean {near[0]!r}?")
         if argv[:1] == ["pretrain"] and len(argv) > 1 and not argv[1].startswith("-"):
             return pretrain_with(argv[1], argv[2:])
-        else:
-            parse({name: later(command) for name, command in COMMANDS.items()}, argv)()
+        parse({name: later(command) for name, command in COMMANDS.items()}, argv)()
     except UserError as error:
         print(f"selftaught: {error}", file=sys.stderr)
         return 2

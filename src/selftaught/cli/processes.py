@@ -41,11 +41,9 @@ def launch(argv: Sequence[str], count: int) -> int:
         members = [Member(argv, rank, together, said) for rank, said in enumerate(kept)]
         with _handed_on(members) as signals:
             failed = _wait(members)
-        if signals:
-            return 128 + signals[0]
         if failed is None:
             return max(member.code for member in members)
-        return failed.report(count)
+        return 128 - failed.code if -failed.code in signals else failed.report(count)
 
 
 class Member:
