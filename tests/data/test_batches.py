@@ -343,3 +343,19 @@ def test_plain_leaves_broken_images_out(tmp_path):
     assert [i.tolist() for i, _ in found] == [[1, 2, 3], [8, 9, 10]]
     values = torch.cat([x[:, 0, 0, 0] * 255 for _, x in found]).round().tolist()
     assert values == [1, 2, 3, 8, 9, 10]
+
+
+def test_views_are_finished_on_the_device():
+    class Here(Whole):
+        def apply(self, crops, parameters):
+            seen.append({x.device.type for x in crops})
+            return super().apply(crops, parameters)
+
+    seen = []
+    options = {"batch_size": 4, "seed": 0, "start": 0, "stop": 1}
+    ((there, _),) = batches(pixels(), Here(), device=torch.device("meta"), **options)
+    ((here, _),) = batches(pixels(), Here(), **options)
+    assert seen == [{"meta"}, {"cpu"}]
+    assert there.views[0].device.type == "meta"
+    assert there.views[0].shape == here.views[0].shape
+    assert torch.equal(there.index, here.index)

@@ -81,11 +81,19 @@ def _time(
     run = pretrained.rebuild(method, pixels, own, seed=0)
     run.method.to(device=place, memory_format=torch.channels_last)  # pyright: ignore
     images = images.spread(run.images or len(images))
-    found = batches(images, run.views, batch_size=run.batch_size, seed=0, start=0, stop=STEPS + 1)
+    found = batches(
+        images,
+        run.views,
+        batch_size=run.batch_size,
+        seed=0,
+        start=0,
+        stop=STEPS + 1,
+        device=place,
+    )
     dtype = precision.choose("auto", place)
     began = time.perf_counter()
-    on_device = (ViewBatch(tuple(x.to(place) for x in b.views), b.index) for b, _ in found)
-    for step in fit(run.method, on_device, run.optimizer, steps=STEPS + 1, dtype=dtype):
+    drawn = (ViewBatch(tuple(map(_channels_last, b.views)), b.index) for b, _ in found)
+    for step in fit(run.method, drawn, run.optimizer, steps=STEPS + 1, dtype=dtype):
         if step.number == 1:
             began = time.perf_counter()
     seconds = (time.perf_counter() - began) / STEPS
@@ -98,3 +106,7 @@ def _time(
         "seconds_per_epoch": seconds * (len(images) // run.batch_size),
         "epochs": run.epochs,
     }
+
+
+def _channels_last(x: torch.Tensor) -> torch.Tensor:
+    return x.to(memory_format=torch.channels_last)

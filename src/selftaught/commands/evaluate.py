@@ -42,7 +42,7 @@ def _hits(predict: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Protocol:
 
     def measure(seen: Seen) -> dict[str, Score]:
         x, y, tx, ty = seen.features
-        return {"": mean_score(predict(x, y, tx).cpu() == ty)}
+        return {"": mean_score(predict(x.to(seen.device), y, tx).cpu() == ty)}
 
     return Protocol(measure)
 
@@ -53,7 +53,7 @@ def _fewshot(shots: int) -> Protocol:
 
 def _logreg(seen: Seen) -> dict[str, Score]:
     x, y, tx, ty = seen.features
-    found = logreg(x, y, tx)
+    found = logreg(x.to(seen.device), y, tx)
     note = doubts(found.held_out, converged=found.converged)
     return {"": mean_score(found.predictions == ty)._replace(note=note)}
 

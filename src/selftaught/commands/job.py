@@ -232,6 +232,7 @@ class Job:
             start=start,
             stop=steps,
             workers=workers,
+            device=self.device,
         )
         try:
             yield from fit(

@@ -45,6 +45,11 @@ class Seen:
     ) -> None:
         self.net, self.like, self.train, self.test, self.cached = net, like, train, test, cached
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return next(self.like.parameters()).device
+
     @cached_property
     def features(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(N, D) of train, their labels, (M, D) of test, their labels; of sound images only."""

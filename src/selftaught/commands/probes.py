@@ -64,7 +64,7 @@ def sweep(seen: Seen) -> dict[str, Score]:
     Deviations: a random view shows `SMALLEST_CROP` of the image's area or more, where the codes of
     MoCo and DINO take 0.08 or more.
     """
-    train, device = seen.train, next(seen.like.parameters()).device
+    train, device = seen.train, seen.device
     numbers = train.chosen.nonzero().squeeze(1)
     classes, y = train.values[numbers].unique(return_inverse=True)
     held = folds(y.numpy(), SEED, 10) == 0
@@ -87,7 +87,7 @@ def sweep(seen: Seen) -> dict[str, Score]:
     random = look.views(seen.like.pixels, seen.like.encoder, count=1)  # pyright: ignore
     batch = min(BATCH, len(fit))
     steps = max(STEPS, EPOCHS * len(fit) // batch)
-    drawn = batches(fit, random, batch_size=batch, seed=SEED, start=0, stop=steps)
+    drawn = batches(fit, random, batch_size=batch, seed=SEED, start=0, stop=steps, device=device)
     test_index = seen.test.chosen.nonzero().squeeze(1)
     truth: list[Tensor] = []
 

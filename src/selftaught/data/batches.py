@@ -25,6 +25,8 @@ from selftaught.errors import UserError
 from selftaught.method import ViewBatch
 from selftaught.trees import rows
 
+CPU = torch.device("cpu")
+
 
 class Views(Protocol):
     """How the views of n images are drawn, cropped (in a worker) and finished (in the process)."""
@@ -38,7 +40,7 @@ class Views(Protocol):
         ...
 
     def apply(self, crops: list[Tensor], parameters: Any) -> tuple[Tensor, ...]:
-        """The finished views of these crops, float."""
+        """The finished views of these crops, float and where they are."""
         ...
 
 
@@ -81,13 +83,14 @@ def batches(
     start: int,
     stop: int,
     workers: int = 0,
+    device: torch.device = CPU,
 ) -> Iterator[tuple[ViewBatch, Skipped]]:
     """The batches of steps start to stop - 1, each with the (name, reason) of images skipped.
 
     The same bit for bit from any start and with any number of workers. Of several processes each
-    has its rows, which must be as many for all. An image that stands in for a broken one carries
-    its own index. Raises `UserError`: more in a batch than there are images (at once), no image
-    that can be read, a worker that died.
+    has its rows, which must be as many for all. Views are finished, and lie, on the ``device``. An
+    image that stands in for a broken one carries its own index. Raises `UserError`: more in a batch
+    than there are images (at once), no image that can be read, a worker that died.
     """
     index(len(images), batch_size, seed, start)
     steps = _Steps(images, views, batch_size, seed, dist.mine(torch.arange(batch_size)))
@@ -96,17 +99,17 @@ def batches(
         if workers
         else map(steps.__getitem__, range(start, stop))
     )
-    return _finished(steps, found, start)
+    return _finished(steps, found, start, device)
 
 
 def _finished(
-    steps: "_Steps", found: Iterator[Batch | UserError], start: int
+    steps: "_Steps", found: Iterator[Batch | UserError], start: int, device: torch.device
 ) -> Iterator[tuple[ViewBatch, Skipped]]:
     for step, batch in enumerate(found, start):
         if isinstance(batch, UserError):
             raise batch
-        views = steps.views.apply(batch.crops, steps.draw(step))
-        yield ViewBatch(views, batch.used), batch.skipped
+        crops = [crop.to(device, non_blocking=True) for crop in batch.crops]
+        yield ViewBatch(steps.views.apply(crops, steps.draw(step)), batch.used), batch.skipped
 
 
 class _Steps(Dataset[Batch | UserError]):

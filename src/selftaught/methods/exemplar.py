@@ -48,7 +48,8 @@ class Exemplar(Method):
         if self.training and self.dropout:
             kept = torch.rand(len(h) * dist.world_size(), h.shape[1]) >= self.dropout
             h = h * dist.mine(kept).to(h.device) / (1 - self.dropout)
-        return {"surrogate_class": surrogate_class(self.classifier(h), batch.index)}
+        index = batch.index.to(h.device)
+        return {"surrogate_class": surrogate_class(self.classifier(h), index)}
 
     def chance(self, x: Tensor, count: int) -> dict[str, float]:
         """The logarithm of the number of classes."""

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from selftaught.errors import UserError
 from selftaught.precision import float32
-from selftaught.trees import map_tree, rows
+from selftaught.trees import rows
 from selftaught.views.drawing import (
     check_probability,
     check_range,
@@ -27,11 +27,11 @@ BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 def _change(x: Tensor, parameters: Any, change: Callable[[Tensor, Any], Tensor]) -> Tensor:
     """x with the images that are ``on`` changed, and the others exactly as they were.
 
-    ``change`` is given a copy of those images, which it may write to.
+    ``change`` is given a copy of those images, which it may write to, and their parameters, where
+    these were drawn.
     """
     index = parameters.on.nonzero().squeeze(1)
-    chosen = map_tree(lambda tensor: tensor.to(x.device), rows(parameters, index))
-    index = index.to(x.device)
+    chosen, index = rows(parameters, index), index.to(x.device)
     return x.index_copy(0, index, change(x[index], chosen))
 
 
@@ -90,19 +90,21 @@ def _jitter(x: Tensor, parameters: JitterParameters) -> Tensor:
     n, channels = x.shape[:2]
     kinds = 2 if channels == 1 else 4
     order = parameters.order[parameters.order < kinds].view(n, kinds)
-    luma = _luma(x)
+    luma = _luma(x).to(x.device)
     for kind in order.unbind(1):  # (n,)
         factor = parameters.factors.gather(1, kind[:, None])  # (n, 1)
         rest = torch.where(kind[:, None] == HUE, 0, 1 - factor)
         to_gray = torch.where(kind[:, None] == SATURATION, rest, 0)
         to_mean = torch.where(kind[:, None] == CONTRAST, rest, 0)
-        keep = (1 - rest)[:, :, None] * torch.eye(channels, device=x.device)
-        colours = keep + to_gray[:, :, None] * luma  # (n, C, C)
-        level = to_mean * (x.mean((2, 3)) @ luma)[:, None]  # (n, 1)
+        keep = (1 - rest)[:, :, None] * torch.eye(channels)
+        colours = keep + to_gray[:, :, None] * _luma(x)  # (n, C, C)
+        level = to_mean.to(luma) * (x.mean((2, 3)) @ luma)[:, None]  # (n, 1)
+        colours = colours.to(x.device)
         x = torch.baddbmm(level[:, :, None], colours, x.flatten(2)).clamp_(0, 1).view_as(x)
         turned = ((kind == HUE) & (factor[:, 0] != 0)).nonzero().squeeze(1)
         if len(turned):
-            x[turned] = _turn_hue(x[turned], factor[turned])
+            turns, turned = factor[turned].to(x.device), turned.to(x.device)
+            x[turned] = _turn_hue(x[turned], turns)
     return x
 
 
@@ -110,7 +112,7 @@ def _luma(x: Tensor) -> Tensor:
     """The weight in its gray value of each channel of x: (C,)."""
     if x.shape[1] not in (1, 3):
         raise UserError(f"colours of images of {x.shape[1]} channels; give images of 1 or 3")
-    return torch.tensor(LUMA if x.shape[1] == 3 else (1.0,), device=x.device)
+    return torch.tensor(LUMA if x.shape[1] == 3 else (1.0,))
 
 
 def _turn_hue(x: Tensor, turns: Tensor) -> Tensor:
@@ -158,7 +160,7 @@ class Gray:
 
 
 def _gray(x: Tensor, _: Switch) -> Tensor:
-    weighted = x * _luma(x)[:, None, None]
+    weighted = x * _luma(x).to(x.device)[:, None, None]
     return weighted.sum(1, keepdim=True).expand_as(x)
 
 
@@ -220,7 +222,8 @@ class Blur:
 
     def _blur(self, x: Tensor, parameters: BlurParameters) -> Tensor:
         offset = torch.arange(self.kernel, device=x.device) - self.kernel // 2
-        taps = (-0.5 * (offset / parameters.sigma[:, None]).square()).softmax(1)  # (n, K)
+        sigma = parameters.sigma.to(x.device)
+        taps = (-0.5 * (offset / sigma[:, None]).square()).softmax(1)  # (n, K)
         down, across = (_bands(taps, offset, size) for size in x.shape[2:])
         return products(down, x, across).clamp_(0, 1)
 
