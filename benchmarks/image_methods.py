@@ -4,6 +4,7 @@
     ... --methods swav,dino --seeds 0          some rows only
     ... --colour DIR --methods colorization    on a folder of coloured images, classes in folders
     ... --runs DIR                             keeps the runs there
+    ... --at-once N                            so many rows at once, each in a process of its own
     ... --speed                                samples/s and memory, where nothing else runs
     ... --table                                prints the table of the rows that are there
 
@@ -11,7 +12,8 @@ Each row is a command, `selftaught pretrain METHOD ... --steps N`, where N batch
 size are the stated number of images, and what it led to. Random encoders and raw pixels are rows of
 their own, one for each encoder and seed; so are speed and memory, of a few steps on all cores. Rows
 are appended as they are measured and measured again only where the recipe's defaults have changed:
-the script can be stopped at any time, and run several times at once on different methods.
+the script can be stopped at any time, and run several times at once on different methods. A row
+that fails does not stop the others.
 """
 
 import argparse
@@ -23,14 +25,15 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
-from rows import Rows, commit, fashion_mnist, spread
+from rows import Rows, commit, fashion_mnist, spread, workers
 
-from selftaught import evaluate, pretrained
+from selftaught import evaluate, pretrain, pretrained
 from selftaught.recipes import RECIPES, find
 from selftaught.recipes.parameters import parameters
 
@@ -76,37 +79,42 @@ def own(method: str, arguments: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in arguments.items() if k != FIRST.get(method, ("", ""))[0]}
 
 
-def train(
+def command(
     method: str, seed: int, steps: int, data: Path, out: Path
-) -> tuple[dict[str, Any], int, float]:
-    """What a row of a finished run says, its most memory in kilobytes, and its seconds."""
-    options = ["--steps", str(steps), "--seed", str(seed), "--evaluate", "off"]
-    named = "COLOURED" if method in NEED_COLOUR else "$SELFTAUGHT_DATA/fashion-mnist"
-    shown = {str(data): named, str(out): "RUN"}
+) -> tuple[list[str], dict[str, Any]]:
+    """The words of the command of a row, paths by names, and the same as arguments of `pretrain`.
+
+    A run of another method that it needs is trained first.
+    """
+    given: dict[str, Any] = {"steps": steps, "seed": seed, "evaluate": "off"}
+    names = {str(data): "$SELFTAUGHT_DATA/fashion-mnist", str(out): "RUN"}
+    if method in NEED_COLOUR:
+        names[str(data)] = "COLOURED"
     if method in FIRST:
         option, other = FIRST[method]
         first = out.parent / other
-        train(
-            other,
-            seed,
-            steps * defaults(method)["batch_size"] // defaults(other)["batch_size"],
-            data,
-            first,
-        )
-        options += [f"--{option}", str(first)]
-        shown[str(first)] = f"RUN-OF-{other.upper()}"
-    command = ["selftaught", "pretrain", method, str(data), "--out", str(out), *options]
-    began = time.perf_counter()
-    process = subprocess.Popen([str(Path(sys.executable).parent / command[0]), *command[1:]])
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - began
-    if status:
-        raise SystemExit(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
-    done = json.loads((out / "run.json").read_text())
-    row = {
+        size = defaults(other)["batch_size"]
+        train(other, seed, steps * defaults(method)["batch_size"] // size, data, first)
+        given[option] = str(first)
+        names[str(first)] = f"RUN-OF-{other.upper()}"
+    options = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    words = ["selftaught", "pretrain", method, str(data), "--out", str(out), *options]
+    return [names.get(word, word) for word in words], given
+
+
+def train(method: str, seed: int, steps: int, data: Path, out: Path) -> dict[str, Any]:
+    """What a row says of a run, which is trained here."""
+    words, given = command(method, seed, steps, data, out)
+    done = pretrain(method, data, out=out, quiet=True, **given)
+    return said(method, seed, words, done)
+
+
+def said(method: str, seed: int, words: list[str], done: dict[str, Any]) -> dict[str, Any]:
+    """What a row says of a run by its run.json."""
+    return {
         "name": method,
         "seed": seed,
-        "command": " ".join(shown.get(word, word) for word in command),
+        "command": " ".join(words),
         "encoder": done["call"]["arguments"]["encoder"],
         "arguments": own(method, done["call"]["arguments"]),
         "steps": done["steps"],
@@ -115,51 +123,84 @@ def train(
         "environment": done["environment"],
         "commit": commit(),
     }
-    return row, usage.ru_maxrss, seconds
 
 
-def measure(rows: Rows, method: str, seed: int, data: Path, runs: Path | None) -> None:
-    """A run at the stated budget, and its scores; it is kept in ``runs``, if anywhere."""
-    steps = IMAGES // defaults(method)["batch_size"]
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "run"
-        row, _, seconds = train(method, seed, steps, data, out)
-        scores = baselines(rows, out, seed, data)
-        if runs is not None:
-            runs.mkdir(parents=True, exist_ok=True)
-            shutil.move(out, runs / f"{method}-{seed}")
+class Claims:
+    """What one of several processes has begun to measure, so that no other does it too."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def mine(self, *name: str | int) -> bool:
+        """Whether nobody had claimed it."""
+        try:
+            (self.folder / "-".join(map(str, name)).replace("/", "-")).mkdir()
+        except FileExistsError:
+            return False
+        return True
+
+
+def measure(
+    rows: Rows, claims: Claims, method: str, seed: int, data: Path, runs: Path | None
+) -> bool:
+    """A run at the stated budget, and its scores; it is kept in ``runs``, if anywhere.
+
+    Whether it succeeded.
+    """
+    began = time.perf_counter()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "run"
+            steps = IMAGES // defaults(method)["batch_size"]
+            row = train(method, seed, steps, data, out)
+            seconds = time.perf_counter() - began
+            scores = baselines(rows, claims, out, seed, data)
+            if runs is not None:
+                runs.mkdir(parents=True, exist_ok=True)
+                shutil.move(out, runs / f"{method}-{seed}")
+    except Exception:
+        print(f"{method}, seed {seed} failed:\n{traceback.format_exc()}", file=sys.stderr)
+        return False
     rows.add({"kind": "method"} | row | {"scores": scores, "seconds": round(seconds, 1)})
+    return True
 
 
 def time_steps(rows: Rows, method: str, data: Path) -> None:
-    """A short run: its images a second, once it is under way, and its most memory."""
+    """A short run in a process of its own: its images a second, once under way, its most memory."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        row, peak, _ = train(method, 0, SPEED_STEPS, data, out)
+        words, given = command(method, 0, SPEED_STEPS, data, out)
+        options = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+        program = str(Path(sys.executable).parent / "selftaught")
+        called = [program, "pretrain", method, str(data), "--out", str(out), *options]
+        process = subprocess.Popen(called, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            raise SystemExit(f"{' '.join(words)} ended with {os.waitstatus_to_exitcode(status)}")
+        row = said(method, 0, words, json.loads((out / "run.json").read_text()))
         lines = (out / "metrics.jsonl").read_text().splitlines()
     speeds = [json.loads(line)["samples_per_second"] for line in lines]
     found = {
         "samples_per_second": statistics.median(speeds),
-        "peak_megabytes": round(peak / 1024),
+        "peak_megabytes": round(usage.ru_maxrss / 1024),
         "threads": torch.get_num_threads(),
     }
     dropped = ("signals", "verdict")  # of a run that short, they say nothing
     rows.add({"kind": "speed"} | {k: v for k, v in row.items() if k not in dropped} | found)
 
 
-def baselines(rows: Rows, out: Path, seed: int, data: Path) -> dict[str, float]:
+def baselines(rows: Rows, claims: Claims, out: Path, seed: int, data: Path) -> dict[str, float]:
     """Evaluate the run, and its baselines where no row has them; the run's own scores."""
     card = pretrained.read_card(out)
-    encoder = network(card["recipe"], card["arguments"]["encoder"])
-    wanted = ["encoder"]
-    wanted += ["random"] if newest(rows, "random", encoder, seed) is None else []
-    pixels = raw(card["recipe"])
-    wanted += ["pixels"] if newest(rows, "pixels", pixels, 0) is None else []
-    found = evaluate(out, data, rows=wanted)["rows"]
-    for kind, name, number in (("random", encoder, seed), ("pixels", pixels, 0)):
-        if kind in found:
-            row = {"kind": kind, "name": name, "seed": number, "scores": found[kind]}
-            rows.add(row | {"commit": commit()})
+    encoder, pixels = network(card["recipe"], card["arguments"]["encoder"]), raw(card["recipe"])
+    kinds = {"random": (encoder, seed), "pixels": (pixels, 0)}
+    missing = [k for k, of in kinds.items() if newest(rows, k, *of) is None]
+    missing = [k for k in missing if claims.mine(k, *kinds[k])]
+    found = evaluate(out, data, rows=["encoder", *missing])["rows"]
+    for kind in missing:
+        name, number = kinds[kind]
+        row = {"kind": kind, "name": name, "seed": number, "scores": found[kind]}
+        rows.add(row | {"commit": commit()})
     return found["encoder"]
 
 
@@ -196,6 +237,7 @@ def main() -> None:
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
     parser.add_argument("--colour", type=Path, help="folder of images for methods that need it")
     parser.add_argument("--runs", type=Path, help="folder in which the runs are kept")
+    parser.add_argument("--at-once", type=int, default=1, help="rows at once")
     parser.add_argument("--speed", action="store_true", help="samples/s and memory only")
     parser.add_argument("--table", action="store_true", help="measure nothing")
     asked = parser.parse_args()
@@ -209,9 +251,20 @@ def main() -> None:
             if newest(rows, "speed", method, 0) is None:
                 time_steps(rows, method, data[method])
     elif not asked.table:
-        for seed, method in product(seeds, methods):
-            if newest(rows, "method", method, seed) is None:
-                measure(rows, method, seed, data[method], asked.runs)
+        wanted = [
+            (method, seed)
+            for seed, method in product(seeds, methods)
+            if newest(rows, "method", method, seed) is None
+        ]
+        with tempfile.TemporaryDirectory() as folder, workers(asked.at_once) as pool:
+            claims = Claims(Path(folder))
+            found = [
+                pool.submit(measure, rows, claims, method, seed, data[method], asked.runs)
+                for method, seed in wanted
+            ]
+            failed = sum(not row.result() for row in found)
+        if failed:
+            raise SystemExit(f"{failed} of {len(wanted)} rows failed")
     print(table(rows))
 
 

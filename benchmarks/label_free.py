@@ -2,6 +2,7 @@
 
     SELFTAUGHT_DATA=... python benchmarks/label_free.py --method simclr --out NAME.jsonl
     ... --rows 2                           so many rows more, and then the table
+    ... --at-once N                        so many rows at once, each in a process of its own
     ... --table                            prints the table of the rows that are there
 
 Each row is a run of `selftaught pretrain` that sees the stated number of images, at one learning
@@ -20,18 +21,19 @@ import argparse
 import itertools
 import json
 import random
-import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rows import Rows, commit, fashion_mnist
+from rows import Rows, commit, fashion_mnist, workers
 from scipy.stats import spearmanr
 
-from selftaught import evaluate, label_free
+from selftaught import evaluate, label_free, pretrain
+from selftaught.errors import UserError
 
 IMAGES, BATCH = 30_000, 256
 LOOKS = {  # strengths of augmentation
@@ -83,12 +85,13 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         command = ["selftaught", "pretrain", method, str(data), "--out", str(out), *options]
-        own = [sys.executable, "-m", "selftaught.cli", *command[1:]]
-        began = time.perf_counter()
-        ended = subprocess.run(own).returncode
+        began, finished = time.perf_counter(), True
+        try:
+            pretrain(method, data, out=out, quiet=True, **given)
+        except UserError as error:
+            print(error, file=sys.stderr)
+            finished = False
         trained = time.perf_counter() - began
-        if ended not in (0, 2):
-            raise SystemExit(f"{' '.join(command)} ended with {ended}")
         description = json.loads((out / "run.json").read_text())
         shown = {str(data): "$SELFTAUGHT_DATA/fashion-mnist", str(out): "RUN"}
         row = {
@@ -101,7 +104,7 @@ def measure(
             "environment": description["environment"],
             "commit": commit(),
         }
-        if ended == 0:
+        if finished:
             row |= judged(out, data, description, first)
     seconds = {"train": round(trained, 1), "all": round(time.perf_counter() - began, 1)}
     return row | {"seconds": seconds}
@@ -179,15 +182,27 @@ def main() -> None:
     parser.add_argument("--method", choices=DIALS, default="simclr")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rows", type=int, default=10**6, help="measure at most so many more")
+    parser.add_argument("--at-once", type=int, default=1, help="rows at once")
     parser.add_argument("--table", action="store_true", help="measure nothing")
     asked = parser.parse_args()
     rows = Rows(asked.out)
     known = [row["cell"] for row in read(rows, asked.method, asked.seed)]
     missing = [cell for cell in grid(asked.method) if cell not in known]
-    for cell in [] if asked.table else missing[: asked.rows]:
-        found = read(rows, asked.method, asked.seed)
-        first = not any("random logreg" in row for row in found)
-        rows.add(measure(asked.method, cell, fashion_mnist(), asked.seed, first=first))
+    begun = any("random logreg" in row for row in read(rows, asked.method, asked.seed))
+    with workers(asked.at_once) as pool:
+        found = [
+            pool.submit(
+                measure,
+                asked.method,
+                cell,
+                fashion_mnist(),
+                asked.seed,
+                first=not begun and place == 0,
+            )
+            for place, cell in enumerate([] if asked.table else missing[: asked.rows])
+        ]
+        for row in as_completed(found):
+            rows.add(row.result())
     print(table(read(rows, asked.method, asked.seed)))
 
 

@@ -1,11 +1,13 @@
 """What the benchmarks share: rows in a file, the commands behind them, spreads."""
 
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
 import sys
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +67,8 @@ def spread(values: list[float]) -> str:
     """Their mean, and their standard deviation where there are several."""
     sd = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.2f}{sd}"
+
+
+def workers(count: int) -> ProcessPoolExecutor:
+    """Processes that measure rows, so many at once."""
+    return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
