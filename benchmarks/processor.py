@@ -1,4 +1,4 @@
-"""What two choices for processors are worth: kept memory, and convolutions as matrix products.
+"""What two choices for processors are worth: kept memory, and products for tiny maps.
 
     python benchmarks/processor.py
 
@@ -39,7 +39,7 @@ def convolve(module: nn.Module, x: torch.Tensor) -> None:
 def compare(d_in: int, d_out: int, side: int, stride: int, rounds: int = 5) -> str:
     torch.manual_seed(0)
     product = Conv3x3(d_in, d_out, stride).to(memory_format=torch.channels_last)
-    product.TINY = 10**6
+    product.TINY = product.MANY = 10**6
     usual = nn.Conv2d(d_in, d_out, 3, stride, 1, bias=False)
     usual = usual.to(memory_format=torch.channels_last)
     x = torch.randn(512, d_in, side, side, dtype=precision.choose("auto", CPU))
@@ -66,7 +66,7 @@ def memory() -> None:
 
 
 if __name__ == "__main__":
-    print("forward and backward, 512 maps: torch's convolution, one matrix product, ratio")
+    print("forward and backward, 512 maps: torch's convolution, ours, ratio")
     for shape in SHAPES:
         print(compare(*shape))
     memory()

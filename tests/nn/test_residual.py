@@ -7,12 +7,14 @@ from selftaught.nn.residual import Conv3x3
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("side", [1, 3, 4, 5])
-def test_a_convolution_over_a_tiny_map_equals_torchs(side, stride):
+@pytest.mark.parametrize("sides", [(1, 1), (2, 3), (3, 3), (4, 4), (4, 2), (5, 5), (8, 7)])
+def test_a_convolution_over_a_tiny_map_equals_torchs(sides, stride, monkeypatch):
     torch.manual_seed(0)
+    monkeypatch.setattr(Conv3x3, "WORTH", 1)
     ours = Conv3x3(4, 6, stride).double()
-    x = torch.randn(2, 4, side, side, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(2, 4, *sides, dtype=torch.float64, requires_grad=True)
     y = ours(x)
+    assert y.is_contiguous(memory_format=torch.channels_last) == (max(y.shape[2:]) <= Conv3x3.TINY)
     expected = torch.nn.functional.conv2d(x, ours.weight, stride=stride, padding=1)
     torch.testing.assert_close(y, expected)
     back = torch.randn_like(y)

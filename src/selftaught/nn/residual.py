@@ -1,6 +1,7 @@
 """A residual net for small images and a processor without a GPU."""
 
 import math
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -11,16 +12,18 @@ from selftaught.nn.base import Encoder
 
 
 class Conv3x3(nn.Conv2d):
-    """A 3x3 convolution without bias that is one matrix product where the map is tiny.
+    """A 3x3 convolution without bias that leaves out the padding where the map is tiny.
 
-    On a processor, the backward pass of a convolution over a map of 3 x 3 takes more than twice as
-    long as that of the same product of matrices. Where the result is a single pixel, that of
-    PyTorch 2.14 is wrong too: in bfloat16 and with a stride of 2, it leaves the gradient of those
-    weights that saw only padding as it finds it in memory.
+    Where the result has 3 x 3 pixels, 32 of 81 products are with padding. Here places that see the
+    same part of the kernel share one matrix product; above all the backward pass is quicker so on a
+    processor. Where the result is a single pixel, that of PyTorch 2.14 is wrong, too: in bfloat16
+    and with a stride of 2, it leaves the gradient of those weights that saw only padding as it
+    finds it in memory.
     """
 
     TINY = 4  # pixels a side
-    FEW = 256  # images; of many, as of patches, the convolution is quicker
+    WORTH = 64  # images from which on that is quicker, and those up to which it is in bfloat16
+    MANY = 256
 
     def __init__(self, d_in: int, d_out: int, stride: int = 1) -> None:
         super().__init__(d_in, d_out, 3, stride, 1, bias=False)
@@ -29,19 +32,37 @@ class Conv3x3(nn.Conv2d):
         """(B, d_in, H, W) to (B, d_out, H / stride, W / stride)."""
         if torch.compiler.is_exporting():  # a graph for any number of images cannot choose by it
             return super().forward(input)
+        largest, count = (max(input.shape[2:]) - 1) // self.stride[0] + 1, len(input)
+        worth = count >= self.WORTH and (count <= self.MANY or input.dtype == torch.float32)
+        if input.device.type == "cpu" and (largest == 1 or (worth and largest <= self.TINY)):
+            return self._products(input)
+        return super().forward(input)
+
+    def _products(self, input: Tensor) -> Tensor:
+        height, width = input.shape[2:]
         step = self.stride[0]
-        height, width = ((side - 1) // step + 1 for side in input.shape[2:])
-        largest = max(height, width)
-        tiny = largest <= self.TINY and (len(input) <= self.FEW or largest == 1)
-        if input.device.type != "cpu" or not tiny:
-            return super().forward(input)
-        x = F.pad(input, (1, 1, 1, 1)).permute(0, 2, 3, 1)  # (B, H + 2, W + 2, d_in)
-        rows, columns = step * (height - 1) + 1, step * (width - 1) + 1
-        seen = [
-            x[:, i : i + rows : step, j : j + columns : step] for i in range(3) for j in range(3)
-        ]
-        weight = self.weight.permute(0, 2, 3, 1).flatten(1)  # (d_out, 9 d_in)
-        return F.linear(torch.cat(seen, dim=-1), weight).permute(0, 3, 1, 2)
+        pixels = input.permute(0, 2, 3, 1).flatten(1, 2).unbind(1)  # (B, d_in) each
+        taps = self.weight.to(input.dtype).permute(2, 3, 0, 1).flatten(0, 1).unbind(0)
+        made: dict[tuple[int, int], Tensor] = {}
+        for (tall, down), (wide, across) in product(_alike(height, step), _alike(width, step)):
+            places, seen = list(product(down, across)), list(product(tall, wide))
+            corners = [(step * i - 1, step * j - 1) for i, j in places]
+            x = [[pixels[(i + a) * width + j + b] for i, j in corners] for a, b in seen]
+            weight = torch.cat([taps[3 * a + b] for a, b in seen], dim=1)  # (d_out, seen d_in)
+            y = F.linear(torch.cat([torch.cat(of) for of in x], dim=1), weight)
+            made |= zip(places, y.chunk(len(places)), strict=True)
+        y = torch.stack([made[place] for place in sorted(made)], dim=1)  # (B, places, d_out)
+        size = ((height - 1) // step + 1, (width - 1) // step + 1)
+        return y.unflatten(1, size).permute(0, 3, 1, 2)
+
+
+def _alike(side: int, step: int) -> list[tuple[tuple[int, ...], list[int]]]:
+    """Parts of a kernel of 3 that lie inside the map, each with the places where they do."""
+    found: dict[tuple[int, ...], list[int]] = {}
+    for place in range((side - 1) // step + 1):
+        inside = tuple(tap for tap in range(3) if 0 <= step * place + tap - 1 < side)
+        found.setdefault(inside, []).append(place)
+    return list(found.items())
 
 
 class ResidualBlock(nn.Module):
