@@ -2,6 +2,7 @@
 
     SELFTAUGHT_DATA=... python benchmarks/few_labels.py --out NAME.jsonl --runs DIR
     ... --steps        SimCLR v2's three steps instead: a larger encoder, fine-tuned, distilled
+    ... --at-once N    so many seeds at once, each in a process of its own
     ... --table        prints the tables of the rows that are there
 
 Encoders are simclr's after twenty passes over the images, or simclr_v2's larger ones after four,
@@ -15,10 +16,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
-from rows import Rows, call, commit, fashion_mnist, shown, spread
+from rows import Rows, call, commit, fashion_mnist, shown, spread, workers
 
-from selftaught.commands.settings import environment
+from selftaught.commands.settings import device_of, environment
 
 PASSES, PASSES_OF_LARGE = 20, 4
 SEEDS = (0, 1, 2)
@@ -40,6 +40,17 @@ def pretrained(method: str, seed: int, runs: Path, passes: int, *more: object) -
     if finished(run):
         return run, shown(words, run=run)
     return run, call(*words, *(["--resume"] if run.exists() else []), run=run)
+
+
+def measure(rows: Rows, seed: int, runs: Path, *, large: bool) -> None:
+    """All rows of a seed that are not there yet."""
+    if large:
+        if not rows.all(kind="steps", seed=seed):
+            steps(rows, seed, runs)
+        return
+    for count in LABELS:
+        if not rows.all(kind="labels", seed=seed, labels=count):
+            with_labels(rows, count, seed, runs)
 
 
 def with_labels(rows: Rows, count: int, seed: int, runs: Path) -> None:
@@ -74,7 +85,7 @@ def result(out: Path, name: str) -> dict[str, Any]:
 
 
 def add(rows: Rows, kind: str, seed: int, commands: list[str], **more: Any) -> None:
-    machine = environment(torch.device("cpu"))
+    machine = environment(device_of("auto"))
     row = {"kind": kind, "seed": seed, "commands": commands}
     rows.add(row | more | {"environment": machine, "commit": commit()})
 
@@ -103,18 +114,17 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, help="folder of the runs, kept")
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
     parser.add_argument("--steps", action="store_true", help="SimCLR v2's three steps")
+    parser.add_argument("--at-once", type=int, default=1, help="seeds at once")
     parser.add_argument("--table", action="store_true", help="measure nothing")
     asked = parser.parse_args()
     rows = Rows(asked.out)
-    for seed in () if asked.table else map(int, asked.seeds.split(",")):
+    if not asked.table:
         asked.runs.mkdir(parents=True, exist_ok=True)
-        if asked.steps:
-            if not rows.all(kind="steps", seed=seed):
-                steps(rows, seed, asked.runs)
-            continue
-        for count in LABELS:
-            if not rows.all(kind="labels", seed=seed, labels=count):
-                with_labels(rows, count, seed, asked.runs)
+        with workers(asked.at_once) as pool:
+            seeds = map(int, asked.seeds.split(","))
+            found = [pool.submit(measure, rows, s, asked.runs, large=asked.steps) for s in seeds]
+            for of_seed in found:
+                of_seed.result()
     print(tables(rows))
 
 

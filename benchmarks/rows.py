@@ -37,13 +37,13 @@ def fashion_mnist() -> Path:
 def call(*words: object, **named: Path) -> str:
     """Run a command of selftaught; the command as it is shown, paths by their names.
 
-    Raises SystemExit where it fails.
+    Raises RuntimeError where it fails.
     """
     command = [str(word) for word in words]
     program = str(Path(sys.executable).parent / "selftaught")
     done = subprocess.run([program, *command], stdout=subprocess.DEVNULL)
     if done.returncode:
-        raise SystemExit(f"selftaught {' '.join(command)} ended with {done.returncode}")
+        raise RuntimeError(f"selftaught {' '.join(command)} ended with {done.returncode}")
     return shown(words, **named)
 
 
