@@ -11,6 +11,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from selftaught.allocator import keep_freed_memory
+
 
 class Rows:
     """The rows of a file, into which others may write too."""
@@ -70,5 +72,6 @@ def spread(values: list[float]) -> str:
 
 
 def workers(count: int) -> ProcessPoolExecutor:
-    """Processes that measure rows, so many at once."""
-    return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
+    """Processes that measure rows, so many at once, with memory kept as the commands keep it."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(count, mp_context=context, initializer=keep_freed_memory)

@@ -73,9 +73,9 @@ class Training:
         )
         optimizer: torch.optim.Optimizer
         if self.optimizer == "adamw":
-            optimizer = torch.optim.AdamW(found, lr=self.lr, betas=(beta1, beta2))
+            optimizer = torch.optim.AdamW(found, lr=self.lr, betas=(beta1, beta2), fused=True)
         elif self.optimizer == "adam":
-            optimizer = torch.optim.Adam(found, lr=self.lr, betas=(beta1, beta2))
+            optimizer = torch.optim.Adam(found, lr=self.lr, betas=(beta1, beta2), fused=True)
         elif self.optimizer == "sgd":
             optimizer = torch.optim.SGD(found, lr=self.lr, momentum=0.9)
         elif self.optimizer == "lars":
