@@ -4,7 +4,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from selftaught.errors import UserError
-from selftaught.protocols import linear
+from selftaught.protocols import convex, linear
 from selftaught.protocols.convex import doubts, folds
 from selftaught.protocols.linear import logreg
 
@@ -22,13 +22,18 @@ def standardised(x, *others):
     return [((other.double() - mean) / std).numpy() for other in (x, *others)]
 
 
+@pytest.fixture(params=[1, 10**9], ids=["float32 first", "float64"], autouse=True)
+def precision(request, monkeypatch):
+    monkeypatch.setattr(convex, "MANY", request.param)
+
+
 def exact(x, y, c):
     return LogisticRegression(C=c, tol=1e-10, max_iter=10000).fit(x, y)
 
 
 @pytest.mark.parametrize("c", [1e-3, 0.1, 10.0])
 def test_finds_the_optimum_that_scikit_learn_finds(c, monkeypatch):
-    monkeypatch.setattr(linear, "FINAL", 1e-6)
+    monkeypatch.setattr(linear, "FINAL", 1e-7)
     x, y, test_x, _ = draw()
     found = logreg(x, y, test_x, grid=(c,))
     train, test = standardised(x, test_x)

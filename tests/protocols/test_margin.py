@@ -3,11 +3,13 @@ import pytest
 import torch
 from sklearn.svm import LinearSVC
 
-from protocols.test_linear import draw, standardised
+from protocols.test_linear import draw, precision, standardised
 from selftaught.errors import UserError
 from selftaught.protocols import margin
 from selftaught.protocols.convex import SQUARED_HINGE, Samples, folds, solve
 from selftaught.protocols.margin import svm, svm_tags
+
+__all__ = ["precision"]  # a fixture for all that follows
 
 
 def exact(x, y, c):
