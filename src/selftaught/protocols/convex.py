@@ -101,11 +101,11 @@ def solve(
     weight, bias = start
     v = torch.cat([weight @ to_v, bias[:, None] * curvature**0.5], dim=1).flatten().cpu().numpy()
     options = {"gtol": tolerance, "ftol": 0.0, "maxcor": 30, "maxiter": iterations}
+    slope = v
     for x in samples.passes:
         found = minimize(objective, v, (x,), "L-BFGS-B", jac=True, options=options)
-        v = found.x
-    converged = bool(np.abs(found.jac).max() <= tolerance)
-    return *split(v), converged
+        v, slope = found.x, found.jac
+    return *split(v), bool(np.abs(slope).max() <= tolerance)
 
 
 def doubts(held_out: Mapping[float, float], *, converged: bool) -> str:
