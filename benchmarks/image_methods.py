@@ -39,7 +39,7 @@ from selftaught.recipes.parameters import parameters
 
 IMAGES = 240_000
 SEEDS = (0, 1, 2)
-SPEED_STEPS = 60
+SPEED_STEPS = 20
 NEED_COLOUR = ("colorization",)  # which Fashion-MNIST does not have
 OTHERWISE = ("cpc", "vqvae")  # an encoder of a common name, built or used in a way of its own
 FIRST = {"beit": ("tokenizer", "vqvae")}  # the option that names a run of another method
