@@ -6,6 +6,8 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -72,6 +74,18 @@ def spread(values: list[float]) -> str:
 
 
 def workers(count: int) -> ProcessPoolExecutor:
-    """Processes that measure rows, so many at once, with memory kept as the commands keep it."""
+    """Processes that measure rows, so many at once, and end when the script is stopped."""
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(count, mp_context=context, initializer=keep_freed_memory)
+    return ProcessPoolExecutor(count, context, initializer=_begin, initargs=(os.getpid(),))
+
+
+def _begin(parent: int) -> None:
+    """Keep memory as the commands do, and see to it that no process outlives its parent."""
+    keep_freed_memory()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
