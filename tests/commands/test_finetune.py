@@ -13,7 +13,7 @@ from selftaught import checkpoint, pretrained
 from selftaught.commands import finetune as module
 from selftaught.commands.classifying import Chosen, Classifying
 from selftaught.commands.parts import parts
-from selftaught.commands.supervised import call_of
+from selftaught.commands.supervised import Training, call_of
 from selftaught.commands.trainings import FineTuneSettings
 from selftaught.errors import UserError
 from selftaught.pretrained import read_card
@@ -222,7 +222,7 @@ def test_learning_rates_fall_where_the_encoder_is_learned(finished, few, tmp_pat
         asked = call_of(few, 8, arguments, **budget) | {"method": name}
         some = Chosen.of(parts(few, None)[0], "all", 0)
         how = (RunFolder(tmp_path / name), asked, "cpu", Console(quiet=True), read_card(finished))
-        job = Classifying(*how, some, scratch=scratch)
+        job = Classifying(Training(*how), some, scratch=scratch)
         rates[name] = {group["lr"] for group in job.run.optimizer.param_groups}
     assert rates["from scratch"] == {1e-3}
     assert len(rates["fine-tuned"]) > 3

@@ -5,14 +5,13 @@ import math
 from typing import Any, NamedTuple
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 from selftaught import checkpoint, pretrained, seeds
 from selftaught.commands import settings
 from selftaught.commands.labels import choose
 from selftaught.commands.parts import Labelled
-from selftaught.commands.supervised import Supervised, fresh, kept_of, views_of
+from selftaught.commands.supervised import Supervised, Training, fresh, kept_of, views_of
 from selftaught.commands.trainings import FineTuneSettings, among
 from selftaught.data.images import Images
 from selftaught.methods.classifier import Classifier
@@ -20,7 +19,6 @@ from selftaught.nn.encoders import stages
 from selftaught.optim import Schedule, layered
 from selftaught.protocols.linear import LogregResult
 from selftaught.recipes.run import Run
-from selftaught.runfolder import RunFolder
 
 STEPS, EPOCHS = 600, 10  # by default the longer of the two
 
@@ -57,18 +55,14 @@ class Classifying(Supervised):
 
     def __init__(
         self,
-        folder: RunFolder,
-        call: dict[str, Any],
-        device: str,
-        console: Console,
-        card: dict[str, Any],
+        training: Training,
         chosen: Chosen,
         *,
         scratch: bool,
         last: LogregResult | None = None,
     ) -> None:
         self.chosen, self.scratch, self.last = chosen, scratch, last
-        super().__init__(folder, call, device, console, card)
+        super().__init__(training)
 
     def _choose(self) -> Images:
         return self.images.take(self.chosen.items)

@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 import safetensors.torch
 import torch
 import torch.nn.functional as F
-from rich.console import Console
 from torch import Tensor
 
 from selftaught import checkpoint, pretrained, seeds
 from selftaught.commands import settings
-from selftaught.commands.supervised import Supervised
+from selftaught.commands.supervised import Supervised, Training
 from selftaught.commands.trainings import TransferSettings, among
 from selftaught.data.annotated import Annotated, masked
 from selftaught.data.batches import plain
@@ -26,7 +25,6 @@ from selftaught.optim import Schedule, groups
 from selftaught.protocols.dense import average_precision, mean_iou
 from selftaught.recipes.run import Run
 from selftaught.report.marked import boxed, coloured
-from selftaught.runfolder import RunFolder
 from selftaught.views.whole import Whole, fitted
 
 STEPS, EPOCHS = 400, 12  # by default the longer of the two
@@ -45,20 +43,10 @@ class Transferring(Supervised):
 
     masked = False  # whether the views have masks
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        call: dict[str, Any],
-        device: str,
-        console: Console,
-        card: dict[str, Any],
-        chosen: Chosen,
-        *,
-        scratch: bool,
-    ) -> None:
+    def __init__(self, training: Training, chosen: Chosen, *, scratch: bool) -> None:
         self.part, self.items = chosen
-        self.scratch, self.size = scratch, call["size"]
-        super().__init__(folder, call, device, console, card)
+        self.scratch, self.size = scratch, training.call["size"]
+        super().__init__(training)
 
     def complete(self) -> None:
         """Train to the end, unless that was done before, and write the encoder and all weights."""

@@ -18,6 +18,7 @@ from selftaught.commands.parts import Labelled, parts
 from selftaught.commands.scores import rounded
 from selftaught.commands.supervised import (
     Supervised,
+    Training,
     accuracy,
     call_of,
     same_settings,
@@ -80,7 +81,7 @@ def distill(
     shown = _shown(data, split, labels, seed or 0)
     asked |= {"items": digest(*shown)}
     same_settings(place, asked)
-    job = Distilling(place, asked, device, console, card, teacher, shown)
+    job = Distilling(Training(place, asked, device, console, card), teacher, shown)
     sizes = {
         "teacher": sum(p.numel() for p in teacher.parameters()),
         "student": pretrained.parameter_count([job.run.method]),
@@ -156,18 +157,9 @@ def _compared(job: "Distilling", split: tuple[Labelled, Labelled, str] | None) -
 class Distilling(Supervised):
     """The training of a student."""
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        call: dict[str, Any],
-        device: str,
-        console: Console,
-        card: dict[str, Any],
-        teacher: Classifier,
-        shown: Shown,
-    ) -> None:
+    def __init__(self, training: Training, teacher: Classifier, shown: Shown) -> None:
         self.teacher, self.shown = teacher, shown
-        super().__init__(folder, call, device, console, card)
+        super().__init__(training)
 
     def _choose(self) -> Images:
         return self.images.take(self.shown.items)

@@ -16,7 +16,13 @@ from selftaught.commands.classifying import Chosen, Classifying
 from selftaught.commands.features import features
 from selftaught.commands.parts import Labelled, parts
 from selftaught.commands.scores import Score, mean_score, rounded
-from selftaught.commands.supervised import call_of, kept_by_default, kept_of, same_settings
+from selftaught.commands.supervised import (
+    Training,
+    call_of,
+    kept_by_default,
+    kept_of,
+    same_settings,
+)
 from selftaught.commands.trainings import FineTuneSettings, chosen
 from selftaught.data.images import open_labels
 from selftaught.data.sources import printable
@@ -75,8 +81,8 @@ def finetune(
     for name, scratch in CLASSIFIERS.items():
         asked = call | {"method": name, "items": some.digest}
         same_settings(places[name], asked)
-        begun = {"scratch": scratch, "last": None if scratch else last}
-        job = Classifying(places[name], asked, device, console, card, some, **begun)
+        training = Training(places[name], asked, device, console, card)
+        job = Classifying(training, some, scratch=scratch, last=None if scratch else last)
         job.complete()
         found[name] = job.accuracy(held)
     _write_items(folder / "labels.txt", train, some, data)

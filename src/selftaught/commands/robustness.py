@@ -19,7 +19,7 @@ from selftaught.commands.classifying import Chosen, Classifying
 from selftaught.commands.features import features
 from selftaught.commands.parts import Labelled, parts
 from selftaught.commands.scores import Score, mean_score, rounded_rows
-from selftaught.commands.supervised import call_of, trained_classifier
+from selftaught.commands.supervised import Training, call_of, trained_classifier
 from selftaught.commands.trainings import FineTuneSettings
 from selftaught.data.batches import plain
 from selftaught.data.sources import evenly
@@ -179,9 +179,8 @@ def _supervised(
         call = call_of(data, like.pixels.size, arguments, **budget)
         call |= {"method": "from scratch", "items": some.digest}
         path = Path(run).expanduser() / SUPERVISED / _key(call, train, like.card)
-        Classifying(
-            RunFolder(path), call, device, console, like.card, some, scratch=True
-        ).complete()
+        training = Training(RunFolder(path), call, device, console, like.card)
+        Classifying(training, some, scratch=True).complete()
     else:
         root = Path(folder).expanduser()
         path = root / "from-scratch" if (root / "from-scratch").is_dir() else root

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -25,20 +25,23 @@ from selftaught.runfolder import RunFolder
 from selftaught.views.image import Views
 
 
+class Training(NamedTuple):
+    """Where a training with labels runs, and what was asked for."""
+
+    folder: RunFolder
+    call: dict[str, Any]
+    device: str
+    console: Console
+    card: dict[str, Any]  # of the encoder that it begins with
+
+
 class Supervised(Job):
     """The training of a network whose images are seen as those of an encoder's card."""
 
     probes = 2
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        call: dict[str, Any],
-        device: str,
-        console: Console,
-        card: dict[str, Any],
-    ) -> None:
-        self.card = card
+    def __init__(self, training: Training) -> None:
+        folder, call, device, console, self.card = training
         super().__init__(folder, call, settings.device_of(device), console)
 
     def complete(self) -> None:

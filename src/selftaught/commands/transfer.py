@@ -12,7 +12,7 @@ from rich.console import Console
 from selftaught import checkpoint, pretrained, seeds
 from selftaught.commands import settings
 from selftaught.commands.dense import Chosen, Detecting, Segmenting, Transferring
-from selftaught.commands.supervised import call_of, same_settings
+from selftaught.commands.supervised import Training, call_of, same_settings
 from selftaught.commands.trainings import TransferSettings, chosen
 from selftaught.data.annotated import Annotated, require_sizes
 from selftaught.data.dense import open_annotated
@@ -79,7 +79,8 @@ def transfer(
     for name, place in places.items():
         asked = call | {"method": f"{task}, {name}"}
         same_settings(place, asked)
-        jobs[name] = JOBS[task](place, asked, device, console, card, some, scratch=ROWS[name])
+        training = Training(place, asked, device, console, card)
+        jobs[name] = JOBS[task](training, some, scratch=ROWS[name])
         jobs[name].complete()
     result = {
         "task": task,
