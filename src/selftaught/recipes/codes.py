@@ -76,10 +76,10 @@ def vae(
     *,
     encoder: str = "resnet-nano",
     dim: int = 64,
-    variance: float = 0.1,
+    variance: float = 0.5,
     beta: float = 1.0,
     width: int = 32,
-    smallest_crop: float = 0.5,
+    smallest_crop: float = 1.0,
     training: Training = Training(),
 ) -> Run:
     """VAE (Kingma & Welling 2013, arXiv 1312.6114): codes from a distribution that is known.

@@ -92,7 +92,6 @@ image -> encoder -> feature -> linear -> mean, variance -> a random code -> deco
             "warmup": 0.0,
             "dim": 20,
             "variance": 1.0,
-            "smallest_crop": 1.0,
         },
     ),
     "vqvae": Card(

@@ -54,7 +54,7 @@ image, whole -> slow copy -> mean of its last blocks, normalised -> target (no g
         "Predictive Architecture",
         year=2023,
         url="https://arxiv.org/abs/2301.08243",
-        measured="not measured yet",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
         idea=(
             "The network sees one large part of the image, and a small predictor tells what a slow "
             "copy, which sees the whole, makes of some blocks that are cut out. It needs no random "
