@@ -40,6 +40,12 @@ from selftaught.recipes.parameters import parameters
 IMAGES = 240_000
 SEEDS = (0, 1, 2)
 SPEED_STEPS = 20
+SPEED = """
+from selftaught.cli import main
+from selftaught.commands.job import Job
+Job.probes = 2  # label-free signals are not timed; at each of so few steps they would take longest
+main()
+"""
 NEED_COLOUR = ("colorization",)  # which Fashion-MNIST does not have
 OTHERWISE = ("cpc", "vqvae")  # an encoder of a common name, built or used in a way of its own
 FIRST = {"beit": ("tokenizer", "vqvae")}  # the option that names a run of another method
@@ -171,9 +177,8 @@ def time_steps(rows: Rows, method: str, data: Path) -> None:
         out = Path(folder) / "run"
         words, given = command(method, 0, SPEED_STEPS, data, out)
         options = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-        program = str(Path(sys.executable).parent / "selftaught")
-        called = [program, "pretrain", method, str(data), "--out", str(out), *options]
-        process = subprocess.Popen(called, stdout=subprocess.DEVNULL)
+        called = [sys.executable, "-c", SPEED, "pretrain", method, str(data), "--out", str(out)]
+        process = subprocess.Popen([*called, *options], stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         if status:
             raise SystemExit(f"{' '.join(words)} ended with {os.waitstatus_to_exitcode(status)}")
