@@ -44,7 +44,7 @@ SPEED = """
 from selftaught.cli import main
 from selftaught.commands.job import Job
 Job.probes = 2  # label-free signals are not timed; at each of so few steps they would take longest
-main()
+raise SystemExit(main())
 """
 NEED_COLOUR = ("colorization",)  # which Fashion-MNIST does not have
 OTHERWISE = ("cpc", "vqvae")  # an encoder of a common name, built or used in a way of its own
