@@ -89,9 +89,7 @@ class Classifying(Supervised):
         run = Run(
             method=method,
             views=views_of(self.pixels, encoder, own.smallest_crop),
-            optimizer=torch.optim.AdamW(
-                layered(method, encoder, stages(encoder), **rates), fused=True
-            ),
+            optimizer=torch.optim.AdamW(layered(method, encoder, stages(encoder), **rates)),
             batch_size=batch,
             epochs=max(EPOCHS, math.ceil(STEPS / (count // batch))),
             schedule=Schedule(own.warmup),

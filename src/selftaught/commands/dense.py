@@ -126,9 +126,7 @@ class Transferring(Supervised):
         run = Run(
             method=method,
             views=Whole(self.size, self.pixels.mean, self.pixels.std, masked=self.masked),
-            optimizer=torch.optim.AdamW(
-                groups(method, weight_decay=own.weight_decay), lr=own.lr, fused=True
-            ),
+            optimizer=torch.optim.AdamW(groups(method, weight_decay=own.weight_decay), lr=own.lr),
             batch_size=batch,
             epochs=max(EPOCHS, math.ceil(STEPS / (count // batch))),
             schedule=Schedule(own.warmup),

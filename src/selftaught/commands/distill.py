@@ -181,9 +181,7 @@ class Distilling(Supervised):
         run = Run(
             method=method,
             views=views_of(pixels, method.encoder, own.smallest_crop),
-            optimizer=torch.optim.AdamW(
-                groups(method, weight_decay=own.weight_decay), lr=own.lr, fused=True
-            ),
+            optimizer=torch.optim.AdamW(groups(method, weight_decay=own.weight_decay), lr=own.lr),
             batch_size=settings.batch_size_for(None, own.batch_size, len(self.shown.items)),
             epochs=EPOCHS,
             schedule=Schedule(own.warmup),

@@ -72,10 +72,12 @@ class Training:
             bias_lr=self.bias_lr,
         )
         optimizer: torch.optim.Optimizer
+        # Not fused: PyTorch 2.14's on a processor takes the moments that a checkpoint brings back in
+        # another memory format than the parameter's for those of other elements.
         if self.optimizer == "adamw":
-            optimizer = torch.optim.AdamW(found, lr=self.lr, betas=(beta1, beta2), fused=True)
+            optimizer = torch.optim.AdamW(found, lr=self.lr, betas=(beta1, beta2))
         elif self.optimizer == "adam":
-            optimizer = torch.optim.Adam(found, lr=self.lr, betas=(beta1, beta2), fused=True)
+            optimizer = torch.optim.Adam(found, lr=self.lr, betas=(beta1, beta2))
         elif self.optimizer == "sgd":
             optimizer = torch.optim.SGD(found, lr=self.lr, momentum=0.9)
         elif self.optimizer == "lars":
