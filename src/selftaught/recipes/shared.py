@@ -72,8 +72,8 @@ class Training:
             bias_lr=self.bias_lr,
         )
         optimizer: torch.optim.Optimizer
-        # Not fused: PyTorch 2.14's on a processor takes the moments that a checkpoint brings back in
-        # another memory format than the parameter's for those of other elements.
+        # Not fused: on a processor PyTorch 2.14's takes moments in another memory format than the
+        # parameter's, as a checkpoint brings them back, for those of other elements.
         if self.optimizer == "adamw":
             optimizer = torch.optim.AdamW(found, lr=self.lr, betas=(beta1, beta2))
         elif self.optimizer == "adam":
