@@ -103,9 +103,12 @@ def command(
         train(other, seed, steps * defaults(method)["batch_size"] // size, data, first)
         given[option] = str(first)
         names[str(first)] = f"RUN-OF-{other.upper()}"
-    options = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-    words = ["selftaught", "pretrain", method, str(data), "--out", str(out), *options]
+    words = ["selftaught", "pretrain", method, str(data), "--out", str(out), *options(given)]
     return [names.get(word, word) for word in words], given
+
+
+def options(given: dict[str, Any]) -> list[str]:
+    return [word for name, value in given.items() for word in (f"--{name}", str(value))]
 
 
 def train(method: str, seed: int, steps: int, data: Path, out: Path) -> dict[str, Any]:
@@ -176,9 +179,8 @@ def time_steps(rows: Rows, method: str, data: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         words, given = command(method, 0, SPEED_STEPS, data, out)
-        options = [word for name, value in given.items() for word in (f"--{name}", str(value))]
         called = [sys.executable, "-c", SPEED, "pretrain", method, str(data), "--out", str(out)]
-        process = subprocess.Popen([*called, *options], stdout=subprocess.DEVNULL)
+        process = subprocess.Popen([*called, *options(given)], stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         if status:
             raise SystemExit(f"{' '.join(words)} ended with {os.waitstatus_to_exitcode(status)}")

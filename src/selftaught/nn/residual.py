@@ -22,8 +22,8 @@ class Conv3x3(nn.Conv2d):
     """
 
     TINY = 4  # pixels a side
-    WORTH = 64  # images from which on that is quicker, and those up to which it is in bfloat16
-    MANY = 256
+    WORTH = 64  # images from which on that is quicker
+    MANY = 256  # images up to which it is quicker in bfloat16
 
     def __init__(self, d_in: int, d_out: int, stride: int = 1) -> None:
         super().__init__(d_in, d_out, 3, stride, 1, bias=False)
