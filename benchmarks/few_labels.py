@@ -1,18 +1,17 @@
 """What pre-training is worth with few labels on Fashion-MNIST: one row a number of labels and seed.
 
     SELFTAUGHT_DATA=... python benchmarks/few_labels.py --out NAME.jsonl --runs DIR
-    ... --steps        SimCLR v2's three steps instead: a larger encoder, fine-tuned, distilled
+    ... --steps        SimCLR v2's three steps instead: pre-train, fine-tune on 1 %, distil
     ... --at-once N    so many seeds at once, each in a process of its own
     ... --table        prints the tables of the rows that are there
 
-Encoders are simclr's after twenty passes over the images, or simclr_v2's larger ones after four,
-one a seed; they stay in DIR, where another call finds them. The script can be stopped at any time
-and goes on where it was.
+Encoders are those of the image methods' table, simclr's or simclr_v2's, one a seed; they stay in
+DIR, where another call finds them, and runs that image_methods.py --runs kept count as well. The
+script can be stopped at any time and goes on where it was.
 """
 
 import argparse
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,10 @@ from rows import Rows, call, commit, fashion_mnist, shown, spread, workers
 
 from selftaught.commands.settings import device_of, environment
 
-PASSES, PASSES_OF_LARGE = 20, 4
+STEPS = 240_000 // 256  # of pre-training
 SEEDS = (0, 1, 2)
 LABELS = (100, 600, 6000)
-LARGE, SMALL = "resnet10t", "resnet-nano"
+STUDENT = "resnet-pico"
 CLASSIFIERS = ("fine-tuned", "from scratch", "logreg", "logreg on pixels")
 
 
@@ -31,20 +30,19 @@ def finished(run: Path) -> bool:
     return (run / "encoder.safetensors").exists()
 
 
-def pretrained(method: str, seed: int, runs: Path, passes: int, *more: object) -> tuple[Path, str]:
-    """A run of so many passes over the images, and its command."""
+def pretrained(method: str, seed: int, runs: Path) -> tuple[Path, str]:
+    """A run without labels, and its command."""
     run = runs / f"{method}-{seed}"
-    steps = math.ceil(passes * 60_000 / 256)
-    options = ("--steps", steps, "--seed", seed, "--evaluate", "off", *more)
+    options = ("--steps", STEPS, "--seed", seed, "--evaluate", "off")
     words = ("pretrain", method, fashion_mnist(), "--out", run, *options)
     if finished(run):
         return run, shown(words, run=run)
     return run, call(*words, *(["--resume"] if run.exists() else []), run=run)
 
 
-def measure(rows: Rows, seed: int, runs: Path, *, large: bool) -> None:
-    """All rows of a seed that are not there yet."""
-    if large:
+def measure(rows: Rows, seed: int, runs: Path, *, three: bool) -> None:
+    """All rows of a seed that are not there yet; ``three`` steps, or few labels."""
+    if three:
         if not rows.all(kind="steps", seed=seed):
             steps(rows, seed, runs)
         return
@@ -54,7 +52,7 @@ def measure(rows: Rows, seed: int, runs: Path, *, large: bool) -> None:
 
 
 def with_labels(rows: Rows, count: int, seed: int, runs: Path) -> None:
-    run, first = pretrained("simclr", seed, runs, PASSES)
+    run, first = pretrained("simclr", seed, runs)
     out = runs / f"few-{count}-{seed}"
     command = tune(run, out, f"{count // 10}-per-class", seed)
     add(rows, "labels", seed, [first, command], labels=count, **result(out, "finetune"))
@@ -62,10 +60,10 @@ def with_labels(rows: Rows, count: int, seed: int, runs: Path) -> None:
 
 def steps(rows: Rows, seed: int, runs: Path) -> None:
     """SimCLR v2: pre-train, fine-tune on 1 % from the head's first layer, distil."""
-    run, first = pretrained("simclr_v2", seed, runs, PASSES_OF_LARGE, "--encoder", LARGE)
+    run, first = pretrained("simclr_v2", seed, runs)
     few, small = runs / f"one-percent-{seed}", runs / f"student-{seed}"
     second = tune(run, few, "1%", seed)
-    words = ("distill", few, fashion_mnist(), "--student", SMALL, "--out", small, "--seed", seed)
+    words = ("distill", few, fashion_mnist(), "--student", STUDENT, "--out", small, "--seed", seed)
     third = call(*words, *(["--resume"] if small.exists() else []), few=few, small=small)
     student = result(small, "distill")
     found = result(few, "finetune")
@@ -122,7 +120,7 @@ def main() -> None:
         asked.runs.mkdir(parents=True, exist_ok=True)
         with workers(asked.at_once) as pool:
             seeds = map(int, asked.seeds.split(","))
-            found = [pool.submit(measure, rows, s, asked.runs, large=asked.steps) for s in seeds]
+            found = [pool.submit(measure, rows, s, asked.runs, three=asked.steps) for s in seeds]
             for of_seed in found:
                 of_seed.result()
     print(tables(rows))

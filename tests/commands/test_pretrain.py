@@ -466,6 +466,17 @@ def test_slow_signals_take_a_small_part_of_the_minutes(capsys, data, tmp_path, m
     assert sum("signals" in record for record in metrics(tmp_path / "run")) == probes
 
 
+@pytest.mark.parametrize(("steps", "probes"), [(1, 1), (4, 2), (20, 2), (30, 3)])
+def test_label_free_signals_are_not_taken_more_often_than_each_tenth_step(
+    capsys, data, tmp_path, steps, probes
+):
+    words = training("simclr", data, tmp_path / "run")
+    words[words.index("--steps") + 1] = str(steps)
+    assert call(capsys, *words).code == 0
+    taken = [record["step"] for record in metrics(tmp_path / "run") if "signals" in record]
+    assert len(taken) == probes and taken[-1] == steps
+
+
 def test_epochs_are_passes_over_the_data(capsys, data, tmp_path):
     words = training("simclr", data, tmp_path / "run", "--epochs", "1.5")
     del words[words.index("--steps") : words.index("--steps") + 2]

@@ -6,7 +6,9 @@ from selftaught.nn.encoders import build, map_side, patch_for, patch_of, stages
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("name", ["resnet-nano", "vit-nano", "resnet18", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize(
+    "name", ["resnet-pico", "resnet-nano", "vit-nano", "resnet18", "vit_tiny_patch16_224"]
+)
 def test_one_vector_an_image(name, channels):
     encoder = build(name, channels=channels, size=16).eval()
     with torch.no_grad():
@@ -49,6 +51,17 @@ def test_the_patch_of_a_name(name, size, patch):
 def test_a_patch_is_that_asked_for_or_that_of_the_name_where_it_fits(size, asked, grid):
     encoder = build("vit_small_patch14_reg4_dinov2", channels=1, size=size, patch=asked)
     assert encoder.grid == grid
+
+
+def test_pico_is_nano_with_half_the_channels():
+    nano, pico = (build(f"resnet-{size}", channels=1, size=28) for size in ("nano", "pico"))
+    assert (nano.dim, pico.dim) == (256, 128)
+    assert [len(x) for x in (nano.blocks, pico.blocks)] == [3, 3]
+    for name, weight in pico.named_parameters():
+        doubled = [2 * n for n in weight.shape[:2]]
+        if name == "stem.weight":  # of the image's one channel
+            doubled[1] = 1
+        assert [*nano.get_parameter(name).shape[:2]] == doubled
 
 
 def test_bad_names_and_patches_are_one_line():

@@ -31,6 +31,7 @@ from selftaught.runfolder import RunFolder
 from selftaught.train import NotFinite, Step, fit, judge
 
 RECORDS = 1000  # lines of metrics.jsonl, about
+STEPS_A_PROBE = 10  # label-free signals are not taken more often than each tenth step
 PROBED = 2048  # images they are taken on, or twice the feature's width
 FEW = 256  # of them, for the method's own signals
 SAVE_EVERY = 300.0  # seconds between checkpoints
@@ -310,6 +311,7 @@ class Job:
             raise UserError(
                 f"a budget of {steps} steps; give more to --epochs, --steps or --minutes"
             )
+        self.probes = min(self.probes, max(2, steps // STEPS_A_PROBE))
         self.description |= {"steps": steps, "probes": self.probes}
         self.folder.write(self.description)
         self._save(0)

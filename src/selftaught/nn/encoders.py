@@ -17,7 +17,8 @@ from selftaught.nn.base import Encoder, TimmCall
 from selftaught.nn.residual import ResNetNano
 from selftaught.nn.transformer import ViT
 
-OWN = ("resnet-nano", "vit-nano", "amdim-nano", "dcgan")
+RESNETS = {"resnet-nano": 32, "resnet-pico": 16}  # channels of the stem; each block doubles them
+OWN = (*RESNETS, "vit-nano", "amdim-nano", "dcgan")
 MEAN_OF_PATCHES = {"global_pool": "avg", "fc_norm": False}  # timm's words for `ViT`'s feature
 PLACES = 7  # patches a side of an image, about, where nothing else is said
 SMALL = 64  # pixels: up to this side an image is too small for a stem that shrinks it
@@ -83,14 +84,17 @@ def build(
 ) -> Encoder:
     """The encoder of that name for square images of ``size`` pixels.
 
-    ``patch`` is for vision transformers, ``stride`` for resnet-nano: pixels a side of one place of
-    the map. Without a ``patch`` it is the one of the name, as in vit_base_patch16_224, where that
-    gives 7 x 7 places or more, else `patch_for` the size. ``width`` is for dcgan: channels of its
-    first convolution. Raises UserError for an unknown name, naming the nearest, for a patch that
-    does not tile the image and for a stride that resnet-nano cannot have.
+    ``patch`` is for vision transformers, ``stride`` for resnet-nano and resnet-pico: pixels a side
+    of one place of the map. Without a ``patch`` it is the one of the name, as in
+    vit_base_patch16_224, where that gives 7 x 7 places or more, else `patch_for` the size.
+    ``width`` is for dcgan: channels of its first convolution. Raises UserError for an unknown name,
+    naming the nearest, for a patch that does not tile the image and for a stride that the network
+    cannot have.
     """
-    if name == "resnet-nano":
-        return ResNetNano(channels=channels, stride=stride)
+    if name in RESNETS:
+        stem = RESNETS[name]
+        widths = (2 * stem, 4 * stem, 8 * stem)
+        return ResNetNano(channels=channels, stem=stem, widths=widths, stride=stride)
     if name == "amdim-nano":
         from selftaught.nn.scales import AmdimNano
 
