@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from selftaught.commands.classify import classify, load_classifier
     from selftaught.commands.compare import compare
     from selftaught.commands.distill import distill
     from selftaught.commands.doctor import doctor
@@ -29,6 +30,7 @@ __all__ = [
     "Stopped",
     "UserError",
     "ViewBatch",
+    "classify",
     "compare",
     "distill",
     "doctor",
@@ -39,6 +41,7 @@ __all__ = [
     "fit",
     "label_free",
     "load",
+    "load_classifier",
     "pretrain",
     "reconstruct",
     "robustness",
@@ -52,6 +55,7 @@ _PLACES = {
     "Stopped": "errors",
     "UserError": "errors",
     "ViewBatch": "method",
+    "classify": "commands.classify",
     "compare": "commands.compare",
     "distill": "commands.distill",
     "doctor": "commands.doctor",
@@ -62,6 +66,7 @@ _PLACES = {
     "fit": "train",
     "label_free": "commands.label_free",
     "load": "pretrained",
+    "load_classifier": "commands.classify",
     "pretrain": "commands.pretrain",
     "reconstruct": "commands.pictures",
     "robustness": "commands.robustness",

@@ -185,6 +185,8 @@ def read_card(run: str | Path) -> dict[str, Any]:
     path = Path(run).expanduser() / CARD
     if not path.parent.is_dir():
         raise UserError(f"there is no run at {run}; give the folder that `pretrain --out` made")
+    if (tuned := path.parent / "fine-tuned").is_dir():
+        raise UserError(f"{run} holds networks that `finetune` trained; give {tuned}")
     if not path.is_file():
         raise UserError(
             f"{run} holds no finished encoder; finish the run with `selftaught pretrain ... "

@@ -32,6 +32,15 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.fixture(scope="session")
+def teacher(finished: Path, few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `finetune` made of them."""
+    out = tmp_path_factory.mktemp("teachers") / "out"
+    words = ("finetune", finished, few, "--out", out, "--steps", 40, "--batch-size", 8)
+    assert main([str(w) for w in (*words, "--labels", "8-per-class", "--json")]) == 0
+    return out
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or leaves anything in the user's cache."""

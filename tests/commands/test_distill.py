@@ -1,19 +1,9 @@
 import json
 
 import numpy as np
-import pytest
 
 import selftaught
 from commands.tiny import call, refused
-from selftaught.cli import main
-
-
-@pytest.fixture(scope="module")
-def teacher(finished, few, tmp_path_factory):
-    out = tmp_path_factory.mktemp("teachers") / "out"
-    words = ("finetune", finished, few, "--out", out, "--steps", 40, "--batch-size", 8)
-    assert main([str(w) for w in (*words, "--labels", "8-per-class", "--json")]) == 0
-    return out
 
 
 def taught(capsys, teacher, few, out, *more, steps=6, student="resnet-nano"):
@@ -104,6 +94,33 @@ def test_the_images_that_are_held_out_are_not_trained_on(capsys, teacher, few, t
     with_labels = ("--labels", "all", "--label-weight", 0.5, *words)
     answer = taught(capsys, teacher, data, tmp_path / "labels", *with_labels)
     assert "60 images, 60 labels" in answer.out
+
+
+def test_labels_of_other_classes_say_nothing_of_the_teachers(capsys, teacher, few, tmp_path):
+    other = tmp_path / "other.npz"
+    with np.load(few) as arrays:
+        names = np.array(["cat", "dog", "owl"])
+        np.savez(other, **{k: v if k[0] == "x" else names[v] for k, v in arrays.items()})
+    answer = taught(capsys, teacher, other, tmp_path / "out", "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["rows"] == {}
+    more = ("--labels", "all", "--label-weight", 0.5)
+    refused(
+        taught(capsys, teacher, other, tmp_path / "b", *more), "cat, dog, owl", "the teacher 0, 1"
+    )
+
+
+def test_a_student_teaches_and_is_fine_tuned(capsys, teacher, few, tmp_path):
+    one, two, tuned = (tmp_path / name for name in ("one", "two", "tuned"))
+    assert taught(capsys, teacher, few, one, student="resnet-pico").code == 0
+    answer = taught(capsys, one, few, two, student="resnet-pico")
+    assert answer.code == 0, answer.err
+    said = [json.loads((run / "distill.json").read_text())["rows"] for run in (one, two)]
+    assert said[1]["teacher"] == said[0]["student"]
+    answer = call(capsys, "finetune", one, few, "--out", tuned, "--steps", 2, "--batch-size", 8)
+    assert answer.code == 0, answer.err
+    assert selftaught.load(tuned / "from-scratch").encoder.dim == 128
+    assert selftaught.load_classifier(tuned).dim == 3
 
 
 def test_bad_input(capsys, teacher, finished, few, tmp_path):

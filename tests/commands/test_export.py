@@ -403,3 +403,38 @@ def test_scripts_hold_nothing_from_outside(tmp_path, finished):
     (tmp_path / "run" / "encoder.json").write_text(json.dumps(card))
     selftaught.export(tmp_path / "run", out=tmp_path / "out")
     assert "SystemExit" not in (tmp_path / "out" / "load.py").read_text()
+
+
+@pytest.mark.parametrize("format", ["onnx", "torch_export"])
+def test_a_classifier_as_a_graph(capsys, teacher, few, tmp_path, format):
+    out = tmp_path / "out"
+    words = ("export", teacher, "--out", out, "--format", format, "--classifier")
+    answer = call(capsys, *words)
+    assert answer.code == 0, answer.err
+    assert answer.out.startswith(f"the classifier is in {out}")
+    card = json.loads((out / "encoder.json").read_text())
+    assert (card["classes"], card["dim"]) == (["0", "1", "2"], 3)
+    assert card["feature"].startswith("the scores of the classes")
+    said = json.loads((teacher / "finetune.json").read_text())
+    assert card["accuracy"]["rows"] == said["rows"]
+    loaded = runpy.run_path(str(out / "load.py"))
+    with np.load(few) as arrays:
+        images = list(arrays["x"])
+    classifier = selftaught.load_classifier(teacher)
+    x = classifier.preprocess(images)
+    with torch.no_grad():
+        expected = classifier(x)
+    np.testing.assert_allclose(loaded["classifier"](x.numpy()), expected, atol=1e-4, rtol=1e-4)
+    path = tmp_path / "one.png"
+    Image.fromarray(images[1]).save(path)
+    script = [sys.executable, str(out / "load.py"), str(path), str(path)]
+    printed = subprocess.run(script, capture_output=True, text=True, timeout=100)
+    assert printed.stdout == f"{[str(int(expected[1].argmax()))] * 2}\n", printed.stderr
+
+
+def test_a_classifier_is_exported_as_a_graph_only(capsys, teacher, finished, tmp_path):
+    out = ("--out", tmp_path / "out", "--classifier")
+    refused(call(capsys, "export", teacher, *out), "--format onnx or torch_export")
+    words = ("export", finished, *out, "--format", "onnx")
+    refused(call(capsys, *words), "is no classifier")
+    assert not (tmp_path / "out").exists()

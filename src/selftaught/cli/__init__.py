@@ -7,7 +7,7 @@ from typing import Any
 
 from selftaught.allocator import keep_freed_memory
 from selftaught.cli.judging import evaluate, robustness
-from selftaught.cli.making import embed, export, reconstruct, sample
+from selftaught.cli.making import classify, embed, export, reconstruct, sample
 from selftaught.cli.parsing import later, parse
 from selftaught.cli.pretraining import compare, doctor, methods, pretrain
 from selftaught.cli.processes import LOST
@@ -29,6 +29,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         reconstruct,
         sample,
         embed,
+        classify,
         export,
         doctor,
     )

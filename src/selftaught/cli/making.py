@@ -25,12 +25,30 @@ def embed(
     print(f"{len(names)} x {found.shape[1]} features in {out}")
 
 
+def classify(
+    run: Positional[Path], data: Positional[str], *, out: Path, device: Device = "auto"
+) -> None:
+    """Write the class of every image to a file, with its probability.
+
+    Args:
+        run: folder of finetune or of distill.
+        data: images.
+        out: a new .csv file.
+        device: where to compute.
+    """
+    from selftaught.commands.classify import classify
+
+    found = classify(run, data, out=out, device=device)
+    print(f"{len(found)} images and their classes in {out}")
+
+
 def export(
     run: Positional[Path],
     *,
     out: Path,
     format: Literal["safetensors", "timm", "onnx", "torch_export", "sklearn"] = "safetensors",
     size: int | None = None,
+    classifier: bool = False,
 ) -> None:
     """Write the encoder for use elsewhere, with a JSON card and a snippet that loads it.
 
@@ -39,15 +57,17 @@ def export(
         out: a new folder.
         format: what is to load it; safetensors is for selftaught itself.
         size: side in pixels of the images of onnx and torch_export; without it, that of the run.
+        classifier: write what finetune or distill trained, which scores classes, as such a graph.
     """
     from selftaught.commands.export import export
 
-    card = export(run, out=out, format=format, size=size)
+    card = export(run, out=out, format=format, size=size, classifier=classifier)
     seen, tried = card["preprocessing"], card["exported"]
+    what, result = ("classifier", "scores") if classifier else ("encoder", "features")
     print(
-        f"the encoder is in {out}; python {out / 'load.py'} loads it. Images are seen with "
+        f"the {what} is in {out}; python {out / 'load.py'} loads it. Images are seen with "
         f"{seen['channels']} x {seen['size']} x {seen['size']} pixels; by {tried['read_by']}, "
-        f"features differ by at most {tried['largest_difference']:.1g}"
+        f"{result} differ by at most {tried['largest_difference']:.1g}"
     )
 
 

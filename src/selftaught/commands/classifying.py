@@ -13,7 +13,7 @@ from selftaught.commands.labels import choose
 from selftaught.commands.parts import Labelled
 from selftaught.commands.supervised import Supervised, Training, fresh, kept_of, views_of
 from selftaught.commands.trainings import FineTuneSettings, among
-from selftaught.data.images import Images
+from selftaught.data.images import Images, open_labels
 from selftaught.methods.classifier import Classifier
 from selftaught.nn.encoders import stages
 from selftaught.optim import Schedule, layered
@@ -116,13 +116,13 @@ class Classifying(Supervised):
     def _networks(self, layers: int) -> tuple[nn.Module, nn.Sequential | None]:
         """The encoder, and the layers that are kept of the projection head."""
         run, seed = self.call["arguments"]["run"], self.call["seed"]
-        if self.scratch or not layers:
-            method = fresh(self.card, self.pixels, seed)
-            if not self.scratch:
-                return pretrained.load(run).encoder, None
-        else:
+        if layers:
             method = pretrained.method_of(run)[0]
-        return method.encoder, kept_of(method, layers, self.card)
+            if self.scratch:
+                method = fresh(self.card, self.pixels, seed)
+            return method.encoder, kept_of(method, layers, self.card)
+        found = pretrained.untrained(self.card, seed) if self.scratch else pretrained.load(run)
+        return found.encoder, None
 
     def _announce(self) -> None:
         self._say(
@@ -131,4 +131,7 @@ class Classifying(Supervised):
         )
 
     def _origin(self) -> dict[str, Any]:
-        return {"finetuned": self.call, "scratch": self.scratch}
+        names = open_labels(self.call["data"], "train")
+        assert names is not None
+        classes = names.classes[: self.chosen.classes]
+        return {"finetuned": self.call, "scratch": self.scratch, "classes": list(classes)}

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -26,11 +26,11 @@ from selftaught.commands.supervised import (
     views_of,
 )
 from selftaught.commands.trainings import DistilSettings, among, chosen
-from selftaught.data.images import Images, open_images
+from selftaught.data.images import Images, open_images, open_labels
 from selftaught.errors import UserError
-from selftaught.methods.classifier import Classifier
 from selftaught.methods.distilled import Distilled
 from selftaught.nn.encoders import build
+from selftaught.nn.heads import ClassScores
 from selftaught.optim import Schedule, groups
 from selftaught.recipes.run import Pixels, Run
 from selftaught.report import table
@@ -58,10 +58,10 @@ def distill(
 ) -> dict[str, Any]:
     """Train ``student``, an encoder's name, to say what the classifier of ``run`` says of ``data``.
 
-    ``run`` is what `selftaught.finetune` made. The data need no labels; where they have some,
-    ``labels`` says which may be used, as in `selftaught.finetune`, and all of the test part's serve
-    to compare the two; a test part that is held out is not trained on. ``more`` are
-    `DistilSettings`.
+    ``run`` is what `selftaught.finetune` or this function made. The data need no labels; where they
+    have some of the teacher's classes, ``labels`` says which may be used, as in
+    `selftaught.finetune`, and all of the test part's serve to compare the two; a test part that is
+    held out is not trained on. ``more`` are `DistilSettings`.
 
     Returns ``{"rows": {"teacher": accuracy, "student": ...}, "intervals": ..., "parameters":
     {"teacher": N, "student": N}, "test": N, ...}``, without accuracies where there are no labels,
@@ -77,7 +77,7 @@ def distill(
     arguments = {"run": str(run), "student": student, "labels": labels or ""} | asdict(own)
     budget = {"steps": steps, "minutes": minutes, "seed": seed, "precision": precision}
     asked = call_of(data, card["pixels"]["size"], arguments, **budget) | {"method": "distilled"}
-    split = _split(data, test, card)
+    split = _split(data, labels, test, card)
     shown = _shown(data, split, labels, seed or 0)
     asked |= {"items": digest(*shown)}
     same_settings(place, asked)
@@ -108,15 +108,30 @@ class Shown(NamedTuple):
 
 
 def _split(
-    data: str | Path, test: str | Path | None, card: Mapping[str, Any]
+    data: str | Path, labels: str | None, test: str | Path | None, card: Mapping[str, Any]
 ) -> tuple[Labelled, Labelled, str] | None:
-    """What `parts` says, or None where there are no labels to test with."""
+    """What `parts` says, or None where there are no labels of the teacher's classes."""
     try:
-        return parts(data, test, card=card)
+        found = parts(data, test, card=card)
     except UserError:
         if test is not None:
             raise
         return None
+    there = open_labels(data, "train")
+    assert there is not None
+    known = card.get("classes", list(there.classes))
+    if known == list(there.classes[: len(known)]) and found[0].values.max() < len(known):
+        return found
+    if labels or test is not None:
+        raise UserError(
+            f"{data} has the classes {_listed(there.classes)}, the teacher {_listed(known)}; leave "
+            "out --labels and --test, or give data with the teacher's classes"
+        )
+    return None
+
+
+def _listed(classes: Sequence[str]) -> str:
+    return ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
 
 
 def _shown(
@@ -146,7 +161,7 @@ def _compared(job: "Distilling", split: tuple[Labelled, Labelled, str] | None) -
         return {"test": 0, "split": "no labels to test with"}
     _, held, said = split
     like = pretrained.Pretrained(job.run.method.encoder, job.pixels, job.card)
-    found = {"student": job.accuracy(held), "teacher": accuracy(job.teacher.network, like, held)}
+    found = {"student": job.accuracy(held), "teacher": accuracy(job.teacher, like, held)}
     return {
         **rounded(found),
         "test": int(held.chosen.sum()),
@@ -157,7 +172,7 @@ def _compared(job: "Distilling", split: tuple[Labelled, Labelled, str] | None) -
 class Distilling(Supervised):
     """The training of a student."""
 
-    def __init__(self, training: Training, teacher: Classifier, shown: Shown) -> None:
+    def __init__(self, training: Training, teacher: ClassScores, shown: Shown) -> None:
         self.teacher, self.shown = teacher, shown
         super().__init__(training)
 
@@ -172,8 +187,8 @@ class Distilling(Supervised):
             torch.manual_seed(seeds.derive(self.call["seed"], "weights"))
             method = Distilled(
                 build(arguments["student"], channels=pixels.channels, size=pixels.size),
-                self.teacher.network,
-                classes=self.teacher.network[2].out_features,  # pyright: ignore
+                self.teacher,
+                classes=self.teacher.dim,
                 labels=self.shown.known,
                 temperature=own.temperature,
                 label_weight=own.label_weight,

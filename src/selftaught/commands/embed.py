@@ -7,6 +7,7 @@ import numpy as np
 
 from selftaught import pretrained
 from selftaught.commands.features import features
+from selftaught.commands.outputs import new_file, refuse_existing
 from selftaught.commands.settings import device_of
 from selftaught.data.images import open_images
 from selftaught.data.sources import printable
@@ -22,14 +23,8 @@ def embed(
     in the order of the names, which are written beside it as ``.names.txt``. Broken images are
     left out. Raises UserError for another ending and for a file that exists.
     """
-    path = Path(out).expanduser()
-    if path.suffix not in (".parquet", ".npy"):
-        raise UserError(f"--out {out} is neither .parquet nor .npy; choose one of these endings")
-    for taken in (path, path.with_suffix(".names.txt")):
-        if taken.exists():
-            raise UserError(f"{taken} exists and is not overwritten; give another name to --out")
-    if not path.parent.is_dir():
-        raise UserError(f"there is no folder {path.parent}; make it, or give another --out")
+    path = new_file(out, ".parquet", ".npy")
+    refuse_existing(path.with_suffix(".names.txt"))
     encoder = pretrained.load(run).to(device_of(device))
     images = open_images(data)
     found, index = features(encoder, encoder, images)

@@ -10,34 +10,46 @@ import torch
 
 from selftaught import pretrained, recipes
 from selftaught.checkpoint import write_atomic
+from selftaught.commands.classify import load_classifier
 from selftaught.commands.evaluate import merged, recorded
-from selftaught.commands.formats import COUNT, FORMATS, GRAPHS, sample
+from selftaught.commands.finetune import PLACES
+from selftaught.commands.formats import COUNT, FORMATS, GRAPHS, sample, words
 from selftaught.commands.snippets import snippet
 from selftaught.errors import UserError
 from selftaught.pretrained import CARD, Pretrained
 from selftaught.runfolder import RunFolder
 
+ACCURACY = ("rows", "intervals", "notes", "labels", "test", "split")  # what a card says of it
 TOLERANCE = 1e-3  # of the largest number in the features
 
 
 def export(
-    run: str | Path, *, out: str | Path, format: str = "safetensors", size: int | None = None
+    run: str | Path,
+    *,
+    out: str | Path,
+    format: str = "safetensors",
+    size: int | None = None,
+    classifier: bool = False,
 ) -> dict[str, Any]:
     """Write the encoder, its card ``encoder.json`` and a script that loads it into a new folder.
 
     ``format`` is safetensors (for `selftaught.load`), timm, onnx, torch_export or sklearn. What was
     written is loaded again by its own library and compared with the encoder. A graph (onnx,
     torch_export) takes any number of images of one ``size``, without it that of the run; a network
-    whose size is dynamic has to be given one. Returns the card: method, data and their hash,
-    preprocessing, which feature, what was measured, and how far the two were apart. Raises
-    UserError where ``out`` exists, and for an encoder that the format cannot hold.
+    whose size is dynamic has to be given one. With ``classifier`` a graph makes the scores of the
+    classes, whose names are on the card, by what `finetune` or `distill` trained. Returns the card:
+    method, data and their hash, preprocessing, which feature, what was measured, and how far the
+    two were apart. Raises UserError where ``out`` exists, and for an encoder that the format cannot
+    hold.
     """
     if format not in FORMATS:
         raise UserError(f"no format named {format!r}; use --format {', '.join(FORMATS)}")
+    if classifier and format not in GRAPHS:
+        raise UserError(f"--classifier is for graphs; use --format {' or '.join(GRAPHS)}")
     folder = Path(out).expanduser()
     if folder.exists():
         raise UserError(f"{folder} exists and is not overwritten; give another folder to --out")
-    encoder = pretrained.load(run)
+    encoder = load_classifier(run) if classifier else pretrained.load(run)
     side = _side(encoder, format, size)
     card = _card(run, encoder, side)
     try:
@@ -76,21 +88,25 @@ def _card(run: str | Path, encoder: Pretrained, side: int) -> dict[str, Any]:
     recipe = known["recipe"]
     paper = recipes.RECIPES.get(recipe)
     source = {k: getattr(paper, k) for k in ("paper", "year", "url")} if paper else {}
-    return known | {
-        "method": {"name": recipe} | source,
-        "dim": encoder.dim,
-        "feature": f"{getattr(encoder.encoder, 'feature', 'forward(x)')}, in eval mode",
-        "preprocessing": {
-            "channels": pixels.channels,
-            "crop": "the central square",
-            "size": side,
-            "resize": "bilinear, antialiased, rounded to uint8",
-            "scale": "divided by 255, then (x - mean) / std",
-            "mean": list(pixels.mean),
-            "std": list(pixels.std),
-        },
-        "evaluation": _measured(Path(run).expanduser(), known),
-    }
+    return (
+        known
+        | {
+            "method": {"name": recipe} | source,
+            "dim": encoder.dim,
+            "feature": f"{getattr(encoder.encoder, 'feature', 'forward(x)')}, in eval mode",
+            "preprocessing": {
+                "channels": pixels.channels,
+                "crop": "the central square",
+                "size": side,
+                "resize": "bilinear, antialiased, rounded to uint8",
+                "scale": "divided by 255, then (x - mean) / std",
+                "mean": list(pixels.mean),
+                "std": list(pixels.std),
+            },
+            "evaluation": _measured(Path(run).expanduser(), known),
+        }
+        | _classified(Path(run).expanduser())
+    )
 
 
 def _measured(run: Path, card: dict[str, Any]) -> dict[str, Any]:
@@ -102,6 +118,16 @@ def _measured(run: Path, card: dict[str, Any]) -> dict[str, Any]:
     for data, later in recorded(run).items():
         found[data] = merged(found.get(data, {}), later)
     return found
+
+
+def _classified(run: Path) -> dict[str, Any]:
+    """The accuracies of a classifier, where the run is one, and of what it was compared with."""
+    folder = run.parent if run.name in PLACES.values() else run
+    for path in (folder / "finetune.json", folder / "distill.json"):
+        if path.is_file():
+            found = json.loads(path.read_text())
+            return {"accuracy": {key: found[key] for key in ACCURACY if key in found}}
+    return {}
 
 
 @torch.no_grad()
@@ -124,7 +150,7 @@ def _write(folder: Path, encoder: Pretrained, card: dict[str, Any], format: str,
     }
     write_atomic(folder / CARD, json.dumps(card, indent=2).encode())
     timm = card.get("timm") if format == "timm" else None
-    (folder / "load.py").write_text(snippet(format, _about(card), timm))
+    (folder / "load.py").write_text(snippet(format, _about(card), words(encoder), timm))
 
 
 def _about(card: dict[str, Any]) -> str:
@@ -133,7 +159,7 @@ def _about(card: dict[str, Any]) -> str:
     mean, std = (", ".join(f"{float(v):g}" for v in seen[name]) for name in ("mean", "std"))
     colours = "grey" if seen["channels"] == 1 else "RGB"
     return textwrap.fill(
-        f"A feature, {card['dim']} numbers, is {card['feature']}. Of an image the encoder is given "
+        f"What it gives, {card['dim']} numbers, is {card['feature']}. Of an image it is given "
         f"the central square, {colours}, resized to {int(seen['size'])} pixels a side, divided by "
         f"255, less {mean} and over {std}. encoder.json says how it came about and what was "
         "measured.",

@@ -32,6 +32,7 @@ from selftaught.report import table
 from selftaught.runfolder import RunFolder
 
 CLASSIFIERS = {"fine-tuned": False, "from scratch": True}  # and whether it begins from scratch
+PLACES = {name: name.replace(" ", "-") for name in CLASSIFIERS}  # their folders
 
 
 def finetune(
@@ -71,7 +72,7 @@ def finetune(
     train, held, split = parts(data, test, card=card)
     console, folder = Console(quiet=quiet), Path(out).expanduser()
     some = Chosen.of(train, labels, call["seed"])
-    places = {name: RunFolder(folder / name.replace(" ", "-")) for name in CLASSIFIERS}
+    places = {name: RunFolder(folder / place) for name, place in PLACES.items()}
     for place in places.values():
         place.check(resume=resume)
     encoder = pretrained.load(run).to(settings.device_of(device))

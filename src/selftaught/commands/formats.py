@@ -20,8 +20,10 @@ from selftaught.checkpoint import write_atomic
 from selftaught.errors import UserError
 from selftaught.nn.base import TimmCall
 from selftaught.nn.encoders import small_stem
+from selftaught.nn.heads import ClassScores
 from selftaught.pretrained import Pretrained
 
+WORDS = {False: ("encoder", "features"), True: ("classifier", "scores")}  # what gives what
 ONNX = ("onnx", "onnxscript", "onnxruntime")  # packages
 COUNT = 5  # images that an export is tried on; a graph is made of another number of them
 
@@ -46,6 +48,11 @@ class Written(NamedTuple):
 
     reader: str
     features: Tensor | np.ndarray
+
+
+def words(encoder: Pretrained) -> tuple[str, str]:
+    """What it is called, and what it makes of images."""
+    return WORDS[isinstance(encoder.encoder, ClassScores)]
 
 
 def safetensors(folder: Path, encoder: Pretrained, card: dict[str, Any], given: Sample) -> Written:
@@ -98,7 +105,7 @@ def timm(folder: Path, encoder: Pretrained, card: dict[str, Any], given: Sample)
 
 def torch_export(folder: Path, encoder: Pretrained, card: dict[str, Any], given: Sample) -> Written:
     """The graph that PyTorch runs without any of our code."""
-    path = folder / "encoder.pt2"
+    path = folder / f"{words(encoder)[0]}.pt2"
     torch.export.save(_graph(encoder.encoder, card, given), path)
     return Written(_named("torch"), torch.export.load(path).module()(given.x))
 
@@ -111,8 +118,9 @@ def onnx(folder: Path, encoder: Pretrained, card: dict[str, Any], given: Sample)
     import onnxruntime
 
     graph = _graph(encoder.encoder, card, given)
-    path = folder / "encoder.onnx"
-    names: Any = {"input_names": ["images"], "output_names": ["features"]}
+    name, result = words(encoder)
+    path = folder / f"{name}.onnx"
+    names: Any = {"input_names": ["images"], "output_names": [result]}
     with _quiet():
         try:
             program = torch.onnx.export(graph, dynamo=True, verbose=False, **names)

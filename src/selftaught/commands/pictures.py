@@ -10,6 +10,7 @@ from torch import Tensor
 
 from selftaught import pretrained, seeds
 from selftaught.commands import settings
+from selftaught.commands.outputs import new_file
 from selftaught.data.images import has_part, open_images
 from selftaught.errors import UserError
 from selftaught.method import Codes, Method, Reconstructs, Samples
@@ -42,7 +43,7 @@ def reconstruct(
     method.to(settings.device_of(device))
     if not isinstance(method, Reconstructs):
         raise UserError(f"{name} does not make images again; use a run of mae or of an autoencoder")
-    path = _new_picture(out)
+    path = new_file(out, ".png")
     x, part = _held_out(data, pixels)
     found: dict[str, list[Tensor]] = {"psnr": [], "ssim": []}
     shown: dict[str, Tensor] = {}
@@ -80,7 +81,7 @@ def sample(
         raise UserError("samples are measured by an encoder on data; give --encoder and --data")
     method, pixels, name = pretrained.method_of(run)
     method.to(settings.device_of(device))
-    path = _new_picture(out)
+    path = new_file(out, ".png")
     if between is not None:
         if not isinstance(method, Codes):
             raise UserError(f"{name} has no codes to go between; use a run of vae, bigan or aae")
@@ -175,17 +176,6 @@ def _measured(
     precision, recall = pictures.precision_recall(real, made)
     found = {"frechet": pictures.frechet(real, made), "precision": precision, "recall": recall}
     return found | {"images": len(x), "part": part, "encoder": str(encoder)}
-
-
-def _new_picture(out: str | Path) -> Path:
-    path = Path(out).expanduser()
-    if path.suffix != ".png":
-        raise UserError(f"--out {out} is no .png; choose that ending")
-    if path.exists():
-        raise UserError(f"{path} exists and is not overwritten; give another name to --out")
-    if not path.parent.is_dir():
-        raise UserError(f"there is no folder {path.parent}; make it, or give another --out")
-    return path
 
 
 def _written(path: Path, write: Any) -> None:

@@ -184,7 +184,7 @@ def _supervised(
     else:
         root = Path(folder).expanduser()
         path = root / "from-scratch" if (root / "from-scratch").is_dir() else root
-    classifier, card = trained_classifier(path)
+    network, card = trained_classifier(path)
     there = RunFolder(path).describe()["data"]["fingerprint"]
     same = all(card[key] == like.card[key] for key in ("recipe", "arguments", "pixels"))
     if not (card.get("scratch") and same and there == train.images.fingerprint()):
@@ -199,7 +199,7 @@ def _supervised(
             "part here; give the network of `finetune` with --labels all and the same --test, or "
             "leave out --supervised"
         )
-    return classifier.network, {"folder": str(path), "steps": card["steps"]} | {
+    return network, {"folder": str(path), "steps": card["steps"]} | {
         key: card["finetuned"]["arguments"][key] for key in ("labels", "lr", "weight_decay")
     }
 

@@ -11,7 +11,7 @@ PACKAGES = {
     "sklearn": "selftaught",
 }
 
-_HEAD = '''"""Load this encoder; needs `pip install {packages}`.
+_HEAD = '''"""Load this {name}; needs `pip install {packages}`.
 
 {about}
 """
@@ -48,7 +48,7 @@ def pixels(path):
 _PREPROCESS = '''
 
 def preprocess(paths):
-    """Images as the encoder wants them: float32 (N, C, S, S)."""
+    """Images as the network wants them: float32 (N, C, S, S)."""
     x = np.stack([pixels(path) for path in paths]).astype(np.float32) / 255
     mean, std = np.float32(SEEN["mean"]), np.float32(SEEN["std"])
     return np.ascontiguousarray(((x - mean) / std).transpose(0, 3, 1, 2))
@@ -61,9 +61,9 @@ if __name__ == "__main__":
 
     images = sys.argv[1:]  # paths
     if images:
-        print({features})  # (N, dim)
+        print({found})
     else:
-        print(f"{{{card}['recipe']}}: {{{dim}}} features; give it paths of images")
+        print(f"{{{card}['recipe']}}: {{{dim}}} {result}; give it paths of images")
 """
 
 _SAFETENSORS = """from pathlib import Path
@@ -79,15 +79,17 @@ from pathlib import Path
 import numpy as np
 """
 
-_TIMM = '''
+_TIMM = """
 
-net = timm.create_model({name!r}, **CARD["timm"]["options"])
+net = timm.create_model({model!r}, **CARD["timm"]["options"])
 {stem}net.load_state_dict(load_file(FOLDER / "model.safetensors"))
 net.eval()
+"""
 
+_TORCH = '''
 
-def encoder(x):
-    """Features (N, dim) of preprocessed images."""
+def {name}(x):
+    """The {result} (N, {dim}) of preprocessed images."""
     with torch.no_grad():
         return net(torch.from_numpy(x))
 '''
@@ -102,25 +104,19 @@ net.maxpool = torch.nn.Identity()
 _ONNX = '''
 
 session = onnxruntime.InferenceSession(
-    FOLDER / "encoder.onnx", providers=onnxruntime.get_available_providers()
+    FOLDER / "{name}.onnx", providers=onnxruntime.get_available_providers()
 )
 
 
-def encoder(x):
-    """Features (N, dim) of preprocessed images."""
-    return session.run(None, {"images": x})[0]
+def {name}(x):
+    """The {result} (N, {dim}) of preprocessed images."""
+    return session.run(None, {{"images": x}})[0]
 '''
 
-_TORCH_EXPORT = '''
+_TORCH_EXPORT = """
 
-net = torch.export.load(FOLDER / "encoder.pt2").module()
-
-
-def encoder(x):
-    """Features (N, dim) of preprocessed images."""
-    with torch.no_grad():
-        return net(torch.from_numpy(x))
-'''
+net = torch.export.load(FOLDER / "{name}.pt2").module()
+"""
 
 _SKLEARN = '''
 
@@ -133,33 +129,48 @@ def table(paths):
 '''
 
 
-def snippet(form: str, about: str, timm: Mapping[str, Any] | None = None) -> str:
-    """The script for that format; ``about`` is what its docstring says of the encoder.
+def snippet(
+    form: str, about: str, words: tuple[str, str], timm: Mapping[str, Any] | None = None
+) -> str:
+    """The script for that format; ``about`` is what its docstring says of the network.
 
-    ``timm`` is what the card says of timm's model.
+    ``words`` are what that is called and what it makes of images, ``timm`` is what the card says of
+    timm's model.
     """
-    head = _HEAD.format(packages=PACKAGES[form], about=about)
-    own = {"card": "CARD", "dim": "CARD['dim']", "features": "encoder(preprocess(images))"}
+    name, result = words
+    said: dict[str, Any] = {"name": name, "result": result, "dim": "dim"}
+    head = _HEAD.format(packages=PACKAGES[form], about=about, **said)
     if form == "safetensors":
-        theirs = {"card": "encoder.card", "dim": "encoder.dim"}
-        end = _END.format(features="encoder(encoder.preprocess(images))", **theirs)
-        return head + _SAFETENSORS + end
+        said |= {"card": "encoder.card", "dim": "encoder.dim"}
+        found = "encoder(encoder.preprocess(images))"
+        return head + _SAFETENSORS + _END.format(found=found, **said)
+    shown = said | {"card": "CARD", "dim": "CARD['dim']"}
     if form == "sklearn":
         imports = (
             "from PIL import Image, ImageOps\n\nfrom selftaught.sklearn import "
             "SelfTaughtTransformer\n"
         )
-        end = _END.format(**own | {"features": "transformer.fit_transform(table(images))"})
+        end = _END.format(found="transformer.fit_transform(table(images))", **shown)
         return head + _NUMPY + imports + _PIXELS + _SKLEARN + end
     imports, body = {
         "onnx": ("import onnxruntime\nfrom PIL import Image, ImageOps\n", _ONNX),
-        "torch_export": ("import torch\nfrom PIL import Image, ImageOps\n", _TORCH_EXPORT),
+        "torch_export": (
+            "import torch\nfrom PIL import Image, ImageOps\n",
+            _TORCH_EXPORT + _TORCH,
+        ),
         "timm": (
             "import timm\nimport torch\nfrom PIL import Image, ImageOps\nfrom safetensors.torch "
             "import load_file\n",
-            _TIMM,
+            _TIMM + _TORCH,
         ),
     }[form]
+    if name == "classifier":
+        said["dim"] = "classes"
+        shown["result"] = "classes"
+        found = "[CARD['classes'][k] for k in classifier(preprocess(images)).argmax(1)]"
+    else:
+        found = f"{name}(preprocess(images))"
     if timm is not None:
-        body = body.format(name=timm["name"], stem=_STEM if timm["small_stem"] else "")
-    return head + _NUMPY + imports + _PIXELS + _PREPROCESS + body + _END.format(**own)
+        said |= {"model": timm["name"], "stem": _STEM if timm["small_stem"] else ""}
+    end = _END.format(found=found, **shown)
+    return head + _NUMPY + imports + _PIXELS + _PREPROCESS + body.format(**said) + end

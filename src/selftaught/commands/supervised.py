@@ -17,8 +17,7 @@ from selftaught.commands.scores import Score, mean_score
 from selftaught.errors import UserError
 from selftaught.health import Verdict, verdict
 from selftaught.method import Method
-from selftaught.methods.classifier import Classifier
-from selftaught.nn.heads import first_layers
+from selftaught.nn.heads import ClassScores, first_layers
 from selftaught.recipes.run import Pixels
 from selftaught.recipes.shared import Look
 from selftaught.runfolder import RunFolder
@@ -133,27 +132,29 @@ def kept_of(method: Any, layers: int, card: Mapping[str, Any]) -> nn.Sequential 
     return first_layers(head, layers)
 
 
-def trained_classifier(run: str | Path) -> tuple[Classifier, dict[str, Any]]:
-    """A classifier that `finetune` trained, and its encoder's card.
+def trained_classifier(run: str | Path) -> tuple[ClassScores, dict[str, Any]]:
+    """The network of a classifier that `finetune` or `distill` trained, and its encoder's card.
 
-    ``run`` is the folder of `finetune`, or that of one of its two runs. Raises UserError where
-    there is none.
+    ``run`` is the folder of `distill`, of `finetune` or of one of its two runs. Raises UserError
+    where there is none.
     """
     root = Path(run).expanduser()
     place = root / "fine-tuned" if (root / "fine-tuned").is_dir() else root
     card = pretrained.read_card(place)
     found = checkpoint.latest(place / "checkpoints")
     if "finetuned" not in card or found is None:
-        raise UserError(f"{run} is no classifier; give the folder that `finetune --out` made")
-    method = fresh(card, Pixels.read(card["pixels"]), 0)
-    state = found[1]["method"]
-    kept = kept_of(method, card["finetuned"]["arguments"]["from_head_layer"], card)
-    classes = len(state["network.2.weight"])
-    classifier = Classifier(
-        method.encoder, labels=torch.zeros(0, dtype=torch.long), classes=classes, kept=kept
-    )
-    classifier.load_state_dict(state)
-    return classifier.eval(), card
+        raise UserError(
+            f"{run} is no classifier; give the folder that `finetune --out` or `distill --out` made"
+        )
+    own = "network."
+    state = {n.removeprefix(own): t for n, t in found[1]["method"].items() if n.startswith(own)}
+    encoder, kept = pretrained.untrained(card).encoder, None
+    if any(name.startswith("1.") for name in state):
+        method = fresh(card, Pixels.read(card["pixels"]), 0)
+        kept = kept_of(method, card["finetuned"]["arguments"]["from_head_layer"], card)
+    network = ClassScores(encoder, len(state["2.weight"]), kept)
+    network.load_state_dict(state)
+    return network.eval(), card
 
 
 def call_of(

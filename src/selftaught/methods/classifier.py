@@ -7,6 +7,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
+from selftaught.nn.heads import ClassScores
 
 
 class Classifier(Method):
@@ -34,13 +35,12 @@ class Classifier(Method):
         super().__init__()
         if classes < 2:
             raise UserError(f"{classes} class to tell from none; give labels of two or more")
-        layers = [layer for layer in kept or () if isinstance(layer, nn.Linear)]
-        width = layers[-1].out_features if layers else int(encoder.dim)  # pyright: ignore
-        self.network = nn.Sequential(encoder, kept or nn.Identity(), nn.Linear(width, classes))
+        self.network = ClassScores(encoder, classes, kept)
         self.labels = nn.Buffer(labels.clone(), persistent=False)
         self.freeze, self.freeze_norm = freeze, freeze_norm
         if freeze:
-            self.network[:2].requires_grad_(False)
+            self.network.requires_grad_(False)
+            self.network[2].requires_grad_(True)
 
     @property
     def encoder(self) -> nn.Module:  # pyright: ignore
@@ -51,7 +51,7 @@ class Classifier(Method):
         """What is frozen does not leave eval mode."""
         super().train(mode)
         if self.freeze:
-            self.network[:2].eval()
+            self.network.eval()
         for part in self.network.modules() if self.freeze_norm else ():
             if isinstance(part, _BatchNorm):
                 part.eval()

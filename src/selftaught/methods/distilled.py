@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
+from selftaught.nn.heads import ClassScores
 from selftaught.objectives.distillation import soft_cross_entropy
 
 
@@ -38,7 +39,7 @@ class Distilled(Method):
                 f"a temperature of {temperature}, a weight of labels of {label_weight}; use "
                 "--temperature above 0 and --label-weight from 0 to 1"
             )
-        self.network = nn.Sequential(encoder, nn.Linear(int(encoder.dim), classes))  # pyright: ignore
+        self.network = ClassScores(encoder, classes)
         self.teacher = teacher.requires_grad_(False)
         self.labels = nn.Buffer(labels.clone(), persistent=False)
         self.rarity = len(labels) / max(1, int((labels >= 0).sum()))

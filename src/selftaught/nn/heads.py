@@ -47,6 +47,23 @@ def first_layers(head: nn.Sequential, count: int) -> nn.Sequential:
     return head[: ends[count - 1] + 1]
 
 
+class ClassScores(nn.Sequential):
+    """A linear layer on an encoder's feature: scores of classes, used as an encoder is.
+
+    ``kept``, layers of a projection head, lies between the two.
+    """
+
+    feature = "the scores of the classes, whose softmax is their probabilities"
+
+    def __init__(self, encoder: nn.Module, classes: int, kept: nn.Sequential | None = None) -> None:
+        widths = [layer.out_features for layer in kept or () if isinstance(layer, nn.Linear)]
+        width: int = widths[-1] if widths else encoder.dim  # pyright: ignore
+        super().__init__(encoder, kept or nn.Identity(), nn.Linear(width, classes))
+        self.dim = classes
+        self.any_size: bool = getattr(encoder, "any_size", False)
+        self.dynamic: bool = getattr(encoder, "dynamic", False)
+
+
 class PrototypeHead(nn.Module):
     """How much a feature is like each of ``count`` learned prototypes.
 
