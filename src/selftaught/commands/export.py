@@ -51,7 +51,7 @@ def export(
         raise UserError(f"{folder} exists and is not overwritten; give another folder to --out")
     encoder = load_classifier(run) if classifier else pretrained.load(run)
     side = _side(encoder, format, size)
-    card = _card(run, encoder, side)
+    card = _card(run, encoder, side) | _classified(Path(run).expanduser())
     try:
         folder.mkdir(parents=True)
     except OSError as error:
@@ -88,25 +88,21 @@ def _card(run: str | Path, encoder: Pretrained, side: int) -> dict[str, Any]:
     recipe = known["recipe"]
     paper = recipes.RECIPES.get(recipe)
     source = {k: getattr(paper, k) for k in ("paper", "year", "url")} if paper else {}
-    return (
-        known
-        | {
-            "method": {"name": recipe} | source,
-            "dim": encoder.dim,
-            "feature": f"{getattr(encoder.encoder, 'feature', 'forward(x)')}, in eval mode",
-            "preprocessing": {
-                "channels": pixels.channels,
-                "crop": "the central square",
-                "size": side,
-                "resize": "bilinear, antialiased, rounded to uint8",
-                "scale": "divided by 255, then (x - mean) / std",
-                "mean": list(pixels.mean),
-                "std": list(pixels.std),
-            },
-            "evaluation": _measured(Path(run).expanduser(), known),
-        }
-        | _classified(Path(run).expanduser())
-    )
+    return known | {
+        "method": {"name": recipe} | source,
+        "dim": encoder.dim,
+        "feature": f"{getattr(encoder.encoder, 'feature', 'forward(x)')}, in eval mode",
+        "preprocessing": {
+            "channels": pixels.channels,
+            "crop": "the central square",
+            "size": side,
+            "resize": "bilinear, antialiased, rounded to uint8",
+            "scale": "divided by 255, then (x - mean) / std",
+            "mean": list(pixels.mean),
+            "std": list(pixels.std),
+        },
+        "evaluation": _measured(Path(run).expanduser(), known),
+    }
 
 
 def _measured(run: Path, card: dict[str, Any]) -> dict[str, Any]:
