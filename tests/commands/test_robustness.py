@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from commands.tiny import archive, call, refused
+from selftaught.commands import robustness as module
 from selftaught.commands.robustness import robustness
+from selftaught.protocols import linear
 
 ROWS = ["encoder", "supervised", "random", "pixels"]
 
@@ -49,6 +51,20 @@ def test_four_classifiers_under_attack_and_corruption(capsys, run, few):
     assert kept["rows"] == found["rows"]
     again = json.loads(call(capsys, *asked(run, few)).out)  # the supervised network is kept
     assert again == found
+
+
+def test_a_regression_that_did_not_converge_says_so(capsys, run, few, monkeypatch):
+    def stopped(*arguments):
+        return linear.logreg(*arguments)._replace(converged=False)
+
+    monkeypatch.setattr(module, "logreg", stopped)
+    found = json.loads(call(capsys, *asked(run, few, "--attacks", "fgsm")).out)
+    assert {
+        row: "did not converge" in note for row, note in found["notes"].items()
+    } == dict.fromkeys(("encoder", "random", "pixels"), True)
+    words = [w for w in asked(run, few, "--attacks", "fgsm") if w != "--json"]
+    said = " ".join(call(capsys, *words).out.split())
+    assert "random weights: the fit did not converge" in said
 
 
 def test_the_table(capsys, run, few):

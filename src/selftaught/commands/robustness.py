@@ -26,6 +26,7 @@ from selftaught.data.sources import evenly
 from selftaught.errors import UserError
 from selftaught.pretrained import Pretrained
 from selftaught.protocols import attacks, corruptions
+from selftaught.protocols.convex import doubts
 from selftaught.protocols.linear import logreg
 from selftaught.runfolder import RunFolder
 
@@ -88,8 +89,9 @@ def robustness(
     ...}, "intervals": ..., "severities": {"encoder": {"jpeg": [five accuracies]}}, "mce": over
     these corruptions, relative to the supervised network (Hendrycks & Dietterich 2019, equation 1,
     whose mCE is over fifteen and relative to AlexNet), in percent, "flat": share of images without
-    any gradient, which no attack by gradients can move, ...}`` and adds it to ``robustness.json``
-    in the run's folder. Raises UserError for what the user can mend.
+    any gradient, which no attack by gradients can move, "notes": what to know of a regression,
+    ...}`` and adds it to ``robustness.json`` in the run's folder. Raises UserError for what the
+    user can mend.
     """
     asked = Asked(tuple(attacks), tuple(epsilons), tuple(corruptions), images, seed)
     _check(asked)
@@ -98,12 +100,7 @@ def robustness(
     place, console = settings.device_of(device), Console(quiet=quiet)
     net, origin = _supervised(run, data, supervised, steps, seed, device, like, train, console)
     like.to(place)
-    networks = {
-        "encoder": _probe(like, like, train),
-        "supervised": nn.Sequential(Normalise(like), net.to(place)),
-        "random": _probe(pretrained.untrained(like.card).to(place), like, train),
-        "pixels": _probe(pretrained.RawPixels(like).to(place), like, train),
-    }
+    networks, notes = _networks(like, net.to(place), train)
     x, y = _test(held, like, images)
     found: dict[str, dict[str, Any]] = {}
     for row, network in networks.items():
@@ -111,6 +108,7 @@ def robustness(
         network = network.to(place).eval().requires_grad_(False)
         found[row] = _measured(network, x, y, asked, place)
     result = _result(found, asked) | {
+        "notes": notes,
         "images": len(x),
         "parameters": _parameters(x),
         "supervised": origin,
@@ -143,8 +141,25 @@ def _check(asked: Asked) -> None:
         raise UserError(f"--images {asked.images}; use 1 or more of the test part")
 
 
-def _probe(net: nn.Module, like: Pretrained, train: Labelled) -> nn.Module:
-    """Logistic regression on a network's features, as one network of images in [0, 1]."""
+def _networks(
+    like: Pretrained, supervised: nn.Module, train: Labelled
+) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    """The four, of images in [0, 1], and what is to be said of their fits, if anything."""
+    place = next(like.parameters()).device
+    bases = {
+        "encoder": like,
+        "random": pretrained.untrained(like.card).to(place),
+        "pixels": pretrained.RawPixels(like).to(place),
+    }
+    probes = {row: _probe(net, like, train) for row, net in bases.items()}
+    own = {"supervised": nn.Sequential(Normalise(like), supervised)}
+    found = {row: network for row, (network, _) in probes.items()} | own
+    notes = {row: note for row, (_, note) in probes.items() if note}
+    return {row: found[row] for row in ("encoder", "supervised", "random", "pixels")}, notes
+
+
+def _probe(net: nn.Module, like: Pretrained, train: Labelled) -> tuple[nn.Module, str]:
+    """Logistic regression on a network's features, as one network, and what to say of the fit."""
     x, index = features(net, like, train.images, cached=isinstance(net, Pretrained))
     chosen = train.chosen[index]
     y = train.values[index][chosen]
@@ -157,7 +172,8 @@ def _probe(net: nn.Module, like: Pretrained, train: Labelled) -> nn.Module:
         head.weight[found.classes] = found.weight.float()
         head.bias[found.classes] = found.bias.float()
     device = next(like.parameters()).device
-    return nn.Sequential(Normalise(like), net, head).to(device)
+    network = nn.Sequential(Normalise(like), net, head).to(device)
+    return network, doubts(found.held_out, converged=found.converged)
 
 
 def _supervised(

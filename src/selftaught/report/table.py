@@ -132,6 +132,7 @@ def robust(result: Mapping[str, Any]) -> Table:
     caption += "mCE of those shown; ± is half of "
     caption += "the 95 % interval over test images"
     caption += f"; no gradient, so not attacked: {flat}" if flat else ""
+    caption += "".join(f"; {CLASSIFIERS[r]}: {note}" for r, note in result["notes"].items())
     table = Table(title=title, caption=caption)
     table.add_column("images")
     for name in CLASSIFIERS.values():
