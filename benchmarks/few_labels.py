@@ -59,7 +59,7 @@ def with_labels(rows: Rows, count: int, seed: int, runs: Path) -> None:
 
 
 def steps(rows: Rows, seed: int, runs: Path) -> None:
-    """SimCLR v2: pre-train, fine-tune on 1 % from the head's first layer, distil."""
+    """SimCLR v2: pre-train, fine-tune on 1 %, distil."""
     run, first = pretrained("simclr_v2", seed, runs)
     few, small = runs / f"one-percent-{seed}", runs / f"student-{seed}"
     second = tune(run, few, "1%", seed)

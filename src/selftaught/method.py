@@ -43,7 +43,7 @@ class Method(nn.Module):
     fixed_answers: bool = False
     #: whether a term asks for the sample's own place in the data, so that others have no terms
     knows_samples: bool = False
-    #: first layers of its projection head that fine-tuning keeps, unless others are asked for
+    #: first layers of its projection head that fine-tuning keeps at the paper's scale
     kept_layers: int = 0
 
     def forward(self, batch: ViewBatch) -> dict[str, Tensor]:

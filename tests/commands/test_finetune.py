@@ -3,6 +3,7 @@ import shutil
 from dataclasses import asdict
 
 import numpy as np
+import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
@@ -186,14 +187,19 @@ def test_the_head_is_kept_from_a_layer_on(capsys, finished, few, tmp_path):
     refused(answer, "mae has no projection head")
 
 
-def test_of_simclr_v2_the_first_layer_is_kept_unless_asked(capsys, few, tmp_path):
-    run = tmp_path / "run"
-    call(capsys, *training("simclr_v2", few, run))
-    for more, kept in (((), 1), (("--from-head-layer", 0), 0)):
-        out = tmp_path / f"{kept}"
-        assert tune(capsys, run, few, out, *more, steps=1).code == 0
-        assert ("network.1.0.weight" in weights(out / "fine-tuned")) == bool(kept)
-        assert described(out)["call"]["arguments"]["from_head_layer"] == kept
+@pytest.mark.parametrize(
+    ("scale", "more", "kept"),
+    [("paper", (), 1), ("paper", ("--from-head-layer", 0), 0), ("small", (), 0)],
+)
+def test_of_simclr_v2_the_first_layer_is_kept_at_the_papers_scale(
+    capsys, few, tmp_path, scale, more, kept
+):
+    run, out = tmp_path / "run", tmp_path / "out"
+    pretrain = training("simclr_v2", few, run, "--scale", scale, "--encoder", "resnet-pico")
+    assert call(capsys, *pretrain).code == 0
+    assert tune(capsys, run, few, out, *more, steps=1).code == 0
+    assert ("network.1.0.weight" in weights(out / "fine-tuned")) == bool(kept)
+    assert described(out)["call"]["arguments"]["from_head_layer"] == kept
 
 
 def test_the_settings_stay_those_it_began_with(capsys, finished, few, tmp_path):

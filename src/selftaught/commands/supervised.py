@@ -111,8 +111,14 @@ def fresh(card: Mapping[str, Any], pixels: Pixels, seed: int) -> Method:
 
 
 def kept_by_default(run: str | Path, card: Mapping[str, Any]) -> int:
-    """Layers of the projection head that the run's method would keep; none of an encoder alone."""
+    """Layers of the projection head that the run's method keeps, at the paper's scale.
+
+    None of an encoder alone, and none at small scale: there fine-tuning from the head of simclr_v2
+    costs accuracy (Fashion-MNIST, 600 labels: 81.1 % instead of 82.7).
+    """
     if "architecture" in card or not (Path(run).expanduser() / "checkpoints").is_dir():
+        return 0
+    if RunFolder(run).describe()["call"].get("scale") != "paper":
         return 0
     return fresh(card, Pixels.read(card["pixels"]), 0).kept_layers
 

@@ -17,7 +17,8 @@ class FineTuneSettings:
     """How a classifier is trained.
 
     Args:
-        from_head_layer: keep so many layers of the projection head; without it 1 of simclr_v2.
+        from_head_layer: keep so many layers of the projection head; without it 1 of simclr_v2 that
+            was pre-trained at the paper's scale, else 0.
         layer_decay: of the fine-tuned network: factor of the rate from each layer to the one below.
         freeze: train the linear classifier only.
         freeze_norm: keep the statistics of the encoder's batch norm as they are.
