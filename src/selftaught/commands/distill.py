@@ -1,6 +1,7 @@
 """From a classifier to a smaller one that keeps its accuracy, on images without labels."""
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -36,7 +37,7 @@ from selftaught.recipes.run import Pixels, Run
 from selftaught.report import table
 from selftaught.runfolder import RunFolder
 
-EPOCHS = 10
+STEPS, EPOCHS = 600, 5  # by default the longer of the two
 
 
 def distill(
@@ -193,12 +194,14 @@ class Distilling(Supervised):
                 temperature=own.temperature,
                 label_weight=own.label_weight,
             )
+        count = len(self.shown.items)
+        batch = settings.batch_size_for(None, own.batch_size, count)
         run = Run(
             method=method,
             views=views_of(pixels, method.encoder, own.smallest_crop),
             optimizer=torch.optim.AdamW(groups(method, weight_decay=own.weight_decay), lr=own.lr),
-            batch_size=settings.batch_size_for(None, own.batch_size, len(self.shown.items)),
-            epochs=EPOCHS,
+            batch_size=batch,
+            epochs=max(EPOCHS, math.ceil(STEPS / (count // batch))),
             schedule=Schedule(own.warmup),
         )
         return self._placed(run)

@@ -64,7 +64,8 @@ class DistilSettings:
         lr: learning rate after the warm-up.
         weight_decay: of weight matrices and kernels.
         warmup: share of the run in which the learning rate rises.
-        smallest_crop: a view shows at least this share of the image's area.
+        smallest_crop: a view shows at least this share of the image's area; of smaller parts than it
+            was trained on, the teacher knows less.
     """
 
     temperature: float = 1.0
@@ -73,7 +74,7 @@ class DistilSettings:
     lr: float = 2e-3
     weight_decay: float = 0.01
     warmup: float = 0.1
-    smallest_crop: float = 0.4
+    smallest_crop: float = 0.6
 
 
 @dataclass(frozen=True)
