@@ -1,7 +1,6 @@
 """The training of a classifier on few labels."""
 
 import hashlib
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +10,7 @@ from selftaught import checkpoint, pretrained, seeds
 from selftaught.commands import settings
 from selftaught.commands.labels import choose
 from selftaught.commands.parts import Labelled
-from selftaught.commands.supervised import Supervised, Training, fresh, kept_of, views_of
+from selftaught.commands.supervised import Supervised, Training, fresh, kept_of, longer, views_of
 from selftaught.commands.trainings import FineTuneSettings, among
 from selftaught.data.images import Images, open_labels
 from selftaught.methods.classifier import Classifier
@@ -91,7 +90,7 @@ class Classifying(Supervised):
             views=views_of(self.pixels, encoder, own.smallest_crop),
             optimizer=torch.optim.AdamW(layered(method, encoder, stages(encoder), **rates)),
             batch_size=batch,
-            epochs=max(EPOCHS, math.ceil(STEPS / (count // batch))),
+            epochs=longer(STEPS, EPOCHS, count // batch),
             schedule=Schedule(own.warmup),
         )
         return self._placed(run)

@@ -1,6 +1,5 @@
 """The trainings of detectors and segmenters."""
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from selftaught import checkpoint, pretrained, seeds
 from selftaught.commands import settings
-from selftaught.commands.supervised import Supervised, Training
+from selftaught.commands.supervised import Supervised, Training, longer
 from selftaught.commands.trainings import TransferSettings, among
 from selftaught.data.annotated import Annotated, masked
 from selftaught.data.batches import plain
@@ -128,7 +127,7 @@ class Transferring(Supervised):
             views=Whole(self.size, self.pixels.mean, self.pixels.std, masked=self.masked),
             optimizer=torch.optim.AdamW(groups(method, weight_decay=own.weight_decay), lr=own.lr),
             batch_size=batch,
-            epochs=max(EPOCHS, math.ceil(STEPS / (count // batch))),
+            epochs=longer(STEPS, EPOCHS, count // batch),
             schedule=Schedule(own.warmup),
         )
         return self._placed(run)

@@ -1,7 +1,6 @@
 """From a classifier to a smaller one that keeps its accuracy, on images without labels."""
 
 import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -22,6 +21,7 @@ from selftaught.commands.supervised import (
     Training,
     accuracy,
     call_of,
+    longer,
     same_settings,
     trained_classifier,
     views_of,
@@ -201,7 +201,7 @@ class Distilling(Supervised):
             views=views_of(pixels, method.encoder, own.smallest_crop),
             optimizer=torch.optim.AdamW(groups(method, weight_decay=own.weight_decay), lr=own.lr),
             batch_size=batch,
-            epochs=max(EPOCHS, math.ceil(STEPS / (count // batch))),
+            epochs=longer(STEPS, EPOCHS, count // batch),
             schedule=Schedule(own.warmup),
         )
         return self._placed(run)

@@ -1,5 +1,6 @@
 """What the trainings with labels share."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -196,6 +197,11 @@ def same_settings(place: RunFolder, asked: Mapping[str, Any]) -> None:
             f"{place.path} was begun with other settings ({', '.join(differ)}); resume with the "
             "same, or give another folder to --out"
         )
+
+
+def longer(steps: int, epochs: int, batches: int) -> int:
+    """The longer of two budgets, in epochs of so many batches."""
+    return max(epochs, math.ceil(steps / batches))
 
 
 def views_of(pixels: Pixels, encoder: Any, smallest_crop: float) -> Views:

@@ -64,8 +64,8 @@ class DistilSettings:
         lr: learning rate after the warm-up.
         weight_decay: of weight matrices and kernels.
         warmup: share of the run in which the learning rate rises.
-        smallest_crop: a view shows at least this share of the image's area; of smaller parts than it
-            was trained on, the teacher knows less.
+        smallest_crop: a view shows at least this share of the image's area; of smaller parts
+            than it was trained on, the teacher knows less.
     """
 
     temperature: float = 1.0
