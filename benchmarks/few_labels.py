@@ -79,7 +79,8 @@ def tune(run: Path, out: Path, labels: str, seed: int, *more: object) -> str:
 def result(out: Path, name: str) -> dict[str, Any]:
     found = json.loads((out / f"{name}.json").read_text())
     kept = {key: found[key] for key in ("parameters",) if key in found}
-    return {"scores": found["rows"], "intervals": found["intervals"], "call": found["call"]} | kept
+    settings = {k: v for k, v in found["call"]["arguments"].items() if k != "run"}
+    return {"scores": found["rows"], "intervals": found["intervals"], "arguments": settings} | kept
 
 
 def add(rows: Rows, kind: str, seed: int, commands: list[str], **more: Any) -> None:
