@@ -136,7 +136,7 @@ image -> 9 tiles -> encoder -> linear, joined, linear -- and so are the tiles
         paper="He et al., Momentum Contrast for Unsupervised Visual Representation Learning",
         year=2019,
         url="https://arxiv.org/abs/1911.05722",
-        measured="not measured yet",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
         idea=(
             "Each image looks for its own key among thousands of keys of earlier images. The keys "
             "are made by a slow copy of the network, so that those in the queue still fit."
