@@ -73,6 +73,13 @@ def test_a_mirrored_image_has_mirrored_boxes(monkeypatch):
     assert 0 < flipped < 12
     assert torch.equal(method.targets[0]["boxes"], pairs[0][1]["boxes"])
 
+    method.flip = 0.0
+    del seen[:]
+    for seed in range(6):
+        torch.manual_seed(seed)
+        method(batch(pairs))
+    assert all(torch.equal(images[k], pairs[k][0]) for images, _ in seen for k in range(2))
+
 
 def test_an_image_without_objects_teaches_too():
     method = detector([{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long)}])

@@ -40,6 +40,7 @@ def compare(
     minutes: float | None = None,
     steps: int | None = None,
     size: int | None = None,
+    flip: bool = True,
     seed: int | None = None,
     device: Device = "auto",
     set: Settings = (),
@@ -54,6 +55,7 @@ def compare(
         minutes: budget of each method.
         steps: budget of each method, instead of minutes.
         size: side in pixels that the encoders see.
+        flip: mirror half of the random views.
         seed: of everything random.
         device: where to train.
         set: parameters of the methods, as encoder=vit-nano; each has those that it knows.
@@ -73,6 +75,7 @@ def compare(
         minutes=minutes,
         steps=steps,
         size=size,
+        flip=flip,
         seed=seed,
         device=device,
         quiet=json,

@@ -29,6 +29,8 @@ class Common:
     """Train for so many minutes: speed is measured first, and the run planned to end in time."""
     size: int | None = None
     """Side in pixels that the encoder sees; without it, the images' own up to 64 (GPU: 224)."""
+    flip: bool = True
+    """Mirror half of the views; not where a mirror image is another thing: digits, text, organs."""
     seed: int | None = None
     """Of everything random; without it 0."""
     workers: int = 0

@@ -87,7 +87,7 @@ class Classifying(Supervised):
         rates = {"lr": own.lr, "weight_decay": own.weight_decay, "decay": decay}
         run = Run(
             method=method,
-            views=views_of(self.pixels, encoder, own.smallest_crop),
+            views=views_of(self.pixels, encoder, own.smallest_crop, flip=own.flip),
             optimizer=torch.optim.AdamW(layered(method, encoder, stages(encoder), **rates)),
             batch_size=batch,
             epochs=longer(STEPS, EPOCHS, count // batch),

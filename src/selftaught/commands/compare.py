@@ -27,6 +27,7 @@ def compare(
     minutes: float | None = None,
     steps: int | None = None,
     size: int | None = None,
+    flip: bool = True,
     seed: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     quiet: bool = False,
@@ -56,7 +57,8 @@ def compare(
     found: dict[str, Any] = {"methods": {}, "pixels": None, "labels": labelled}
     for name in methods:
         place = folder / name.replace(":", ".")
-        options = {"steps": steps, "minutes": minutes, "size": size, "seed": seed, "quiet": quiet}
+        options = {"steps": steps, "minutes": minutes, "seed": seed}
+        options |= {"size": size, "flip": flip, "quiet": quiet}
         run = pretrain(
             *(name, data),
             out=place,

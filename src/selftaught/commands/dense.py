@@ -102,6 +102,10 @@ class Transferring(Supervised):
         for index, x in plain(held.images, self._plain(), self.run.batch_size):
             yield from zip(index.tolist(), self._predict(x), strict=True)
 
+    def _flip(self) -> bool:
+        """Whether half of the images are mirrored."""
+        return self.pixels.flip and among(TransferSettings, self.call["arguments"]).flip
+
     def _plain(self) -> Whole:
         return Whole(self.size, self.pixels.mean, self.pixels.std)
 
@@ -187,6 +191,7 @@ class Detecting(Transferring):
             size=self.size,
             classes=len(self.part.classes),
             targets=targets,
+            flip=self._flip(),
         )
 
     @torch.no_grad()
@@ -233,7 +238,8 @@ class Segmenting(Transferring):
 
     def _method(self, encoder: Any) -> Method:
         classes, size = len(self.part.classes), self.size
-        return Segmenter(encoder, channels=self.pixels.channels, size=size, classes=classes)
+        channels, flip = self.pixels.channels, self._flip()
+        return Segmenter(encoder, channels=channels, size=size, classes=classes, flip=flip)
 
     @torch.no_grad()
     def _predict(self, x: Tensor) -> list[Tensor]:

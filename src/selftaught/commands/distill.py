@@ -198,7 +198,7 @@ class Distilling(Supervised):
         batch = settings.batch_size_for(None, own.batch_size, count)
         run = Run(
             method=method,
-            views=views_of(pixels, method.encoder, own.smallest_crop),
+            views=views_of(pixels, method.encoder, own.smallest_crop, flip=own.flip),
             optimizer=torch.optim.AdamW(groups(method, weight_decay=own.weight_decay), lr=own.lr),
             batch_size=batch,
             epochs=longer(STEPS, EPOCHS, count // batch),

@@ -84,12 +84,13 @@ class Job:
             "arguments": own,
             "scale": scale,
             "size": size,
+            "flip": call.get("flip") is not False,
             "seed": call["seed"] or 0,
             "precision": call["precision"] or "auto",
         }
 
     def _pixels(self) -> Pixels:
-        return settings.pixels_of(self.images, self.call["size"])
+        return settings.pixels_of(self.images, self.call["size"], flip=self.call["flip"])
 
     def _choose(self) -> Images:
         """The images that are trained on."""
@@ -164,9 +165,11 @@ class Job:
             how += f", {dist.world_size()} processes"
         fewer = len(self.trained_on) < p.count
         part = f", {len(self.trained_on):,} of them to train on" if fewer else ""
+        mirrored = "" if p.flip else ", never mirrored"
         self.console.print(
             f"{self.call['method']} on {self.images.name}: {p.count:,} images{part}, "
-            f"{p.channels} x {p.size} x {p.size}; settings for {self.call['scale']} scale\n"
+            f"{p.channels} x {p.size} x {p.size}{mirrored}; settings for {self.call['scale']} "
+            "scale\n"
             f"encoder {self.call['arguments'].get('encoder')}, {run.method.encoder.dim} features; "
             f"{trained:.1f} M trained parameters; batch {run.batch_size}\n"
             f"{how}, {torch.get_num_threads()} threads",

@@ -26,6 +26,7 @@ def pretrain(
     steps: int | None = None,
     minutes: float | None = None,
     size: int | None = None,
+    flip: bool = True,
     seed: int | None = None,
     workers: int = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -41,9 +42,10 @@ def pretrain(
     """Train an encoder on images without labels.
 
     ``method`` is a recipe's name or ``package.module:function``; ``parameters`` are the recipe's
-    own. ``scale`` says whose settings stand in for those that are not given: the paper's, or those
-    measured on small data. The budget is ``epochs`` (a parameter of every recipe), ``steps`` or
-    ``minutes``. ``init`` is what the encoder begins with: a run, a ``.safetensors`` file or
+    own. ``flip`` mirrors half of the random views, unless a mirror image is another thing, as of
+    digits. ``scale`` says whose settings stand in for those that are not given: the paper's, or
+    those measured on small data. The budget is ``epochs`` (a parameter of every recipe), ``steps``
+    or ``minutes``. ``init`` is what the encoder begins with: a run, a ``.safetensors`` file or
     ``timm:NAME``. ``resume`` goes on where the run in ``out`` was stopped, bit for bit, with the
     settings it began with; it begins the run where there is none. Methods that make images draw
     some into ``pictures`` every ``draw_every`` minutes and at the end, never where it is 0. In
@@ -60,6 +62,7 @@ def pretrain(
         "steps": steps,
         "minutes": minutes,
         "size": size,
+        "flip": None if flip else False,
         "seed": seed,
         "precision": None if precision == "auto" else precision,
         "scale": None if scale == "auto" else scale,

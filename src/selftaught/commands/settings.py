@@ -114,8 +114,11 @@ def sample(images: Images, views: Views, count: int) -> list[Tensor]:
     return found
 
 
-def pixels_of(images: Images, size: int) -> Pixels:
-    """What a recipe may know of the data, with mean and sd measured on an even sample."""
+def pixels_of(images: Images, size: int, *, flip: bool = True) -> Pixels:
+    """What a recipe may know of the data, with mean and sd measured on an even sample.
+
+    ``flip`` says whether a mirror image of one means the same.
+    """
     if size < 4:
         raise UserError(
             f"images of {size} pixels are too small to learn from; use --size 8 or more"
@@ -129,6 +132,7 @@ def pixels_of(images: Images, size: int) -> Pixels:
         count=len(images),
         mean=tuple(round(v, 4) for v in mean.tolist()),
         std=tuple(round(v, 4) for v in std.tolist()),
+        flip=flip,
     )
 
 

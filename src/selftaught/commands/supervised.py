@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -204,7 +205,7 @@ def longer(steps: int, epochs: int, batches: int) -> int:
     return max(epochs, math.ceil(steps / batches))
 
 
-def views_of(pixels: Pixels, encoder: Any, smallest_crop: float) -> Views:
-    """One crop of each image, mirrored or not."""
+def views_of(pixels: Pixels, encoder: Any, smallest_crop: float, *, flip: bool) -> Views:
+    """One crop of each image; with ``flip`` half are mirrored, unless those of the run are not."""
     look = Look(view_share=1.0, smallest_crop=smallest_crop, jitter=0.0, gray=0.0)
-    return look.views(pixels, encoder, count=1)
+    return look.views(replace(pixels, flip=pixels.flip and flip), encoder, count=1)

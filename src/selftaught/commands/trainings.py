@@ -29,6 +29,7 @@ class FineTuneSettings:
         weight_decay: of weight matrices and kernels.
         warmup: share of the run in which the learning rate rises.
         smallest_crop: a view shows at least this share of the image's area.
+        flip: mirror half of the views, where those of the run are mirrored.
     """
 
     from_head_layer: int | None = None
@@ -42,6 +43,7 @@ class FineTuneSettings:
     weight_decay: float = 0.05
     warmup: float = 0.1
     smallest_crop: float = 0.6
+    flip: bool = True
 
     def __post_init__(self) -> None:
         if not (0 < self.layer_decay <= 1 and self.lr > 0 and self.batch_size > 0):
@@ -66,6 +68,7 @@ class DistilSettings:
         warmup: share of the run in which the learning rate rises.
         smallest_crop: a view shows at least this share of the image's area; of smaller parts
             than it was trained on, the teacher knows less.
+        flip: mirror half of the views, where those of the run are mirrored.
     """
 
     temperature: float = 1.0
@@ -75,6 +78,7 @@ class DistilSettings:
     weight_decay: float = 0.01
     warmup: float = 0.1
     smallest_crop: float = 0.6
+    flip: bool = True
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,7 @@ class TransferSettings:
         lr: learning rate after the warm-up.
         weight_decay: of weight matrices and kernels.
         warmup: share of the run in which the learning rate rises.
+        flip: mirror half of the images, where those of the run are mirrored.
     """
 
     images: int | None = None
@@ -96,6 +101,7 @@ class TransferSettings:
     lr: float = 1e-3
     weight_decay: float = 0.05
     warmup: float = 0.1
+    flip: bool = True
 
     SMALLEST = 32  # pixels
 

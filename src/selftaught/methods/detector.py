@@ -29,7 +29,7 @@ class Detector(Method):
 
     ``targets`` holds for each of the images that are trained on the ``boxes`` (n, 4), as left, top,
     right and bottom in pixels of the view, and the ``labels`` (n,) from 1 to ``classes``. While
-    training, half of the images are mirrored.
+    training, half of the images are mirrored where ``flip``.
     """
 
     knows_samples = True
@@ -44,6 +44,7 @@ class Detector(Method):
         targets: Sequence[dict[str, Tensor]] = (),
         width: int = 64,
         hidden: int = 256,
+        flip: bool = True,
     ) -> None:
         super().__init__()
         pyramid = Pyramid(encoder, channels=channels, size=size, width=width)
@@ -72,6 +73,7 @@ class Detector(Method):
             **options,
         )
         self.targets = list(targets)
+        self.flip = 0.5 if flip else 0.0
 
     @property
     def encoder(self) -> nn.Module:  # pyright: ignore
@@ -81,7 +83,7 @@ class Detector(Method):
     def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
         """Torchvision's four: of proposals and of boxes, their classes and their places."""
         (x,) = batch.views
-        mirrored = torch.rand(len(x), device=x.device) < 0.5
+        mirrored = torch.rand(len(x), device=x.device) < self.flip
         images, targets = [], []
         for image, i, flip in zip(x, batch.index.tolist(), mirrored.tolist(), strict=True):
             found = {name: value.to(x.device) for name, value in self.targets[i].items()}

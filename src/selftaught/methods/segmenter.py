@@ -14,7 +14,7 @@ class Segmenter(Method):
 
     Long et al. 2014, https://arxiv.org/abs/1411.4038, on the pyramid's maps at the finest stride,
     side by side. The objective is the cross-entropy of each pixel's class: 0 is the background, and
-    `VOID` is left out. While training, half of the images are mirrored.
+    `VOID` is left out. While training, half of the images are mirrored where ``flip``.
     """
 
     def __init__(
@@ -26,9 +26,11 @@ class Segmenter(Method):
         classes: int,
         width: int = 64,
         finest: int = 2,
+        flip: bool = True,
     ) -> None:
         super().__init__()
         self.pyramid = Pyramid(encoder, channels=channels, size=size, width=width, finest=finest)
+        self.flip = 0.5 if flip else 0.0
         self.head = FCNHead(width * len(self.pyramid.strides), classes + 1)
 
     @property
@@ -39,7 +41,7 @@ class Segmenter(Method):
     def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
         """``cross_entropy``; the second view is the classes (B, 1, S, S) of the first's pixels."""
         x, classes = batch.views
-        mirrored = (torch.rand(len(x), device=x.device) < 0.5)[:, None, None, None]
+        mirrored = (torch.rand(len(x), device=x.device) < self.flip)[:, None, None, None]
         x, classes = (torch.where(mirrored, y.flip(3), y) for y in (x, classes))
         scores = self.scores(x).float()
         known = classes[:, 0].long()

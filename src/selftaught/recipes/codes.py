@@ -13,8 +13,8 @@ from selftaught.nn.decoders import Decoder
 from selftaught.nn.encoders import build, map_side
 from selftaught.nn.noise import Gaussian, Masking, SaltAndPepper
 from selftaught.recipes.run import Pixels, Run
-from selftaught.recipes.shared import Training
-from selftaught.views.image import Centre, Crop, View, Views
+from selftaught.recipes.shared import Training, crop
+from selftaught.views.image import Centre, View, Views
 
 
 def autoencoder(
@@ -150,5 +150,5 @@ def _corruption(data: Pixels, name: str, ratio: float, deviation: float) -> nn.M
 def _views(data: Pixels, smallest_crop: float) -> Views:
     """One view: a crop that may be flipped, or the whole image as it is."""
     whole = smallest_crop == 1
-    crop = Centre(data.size) if whole else Crop(data.size, scale=(smallest_crop, 1.0))
-    return Views([View(crop)], data.mean, data.std)
+    shown = Centre(data.size) if whole else crop(data, data.size, smallest_crop)
+    return Views([View(shown)], data.mean, data.std)

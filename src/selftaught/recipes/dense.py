@@ -9,8 +9,8 @@ from selftaught.nn.colour import Lightness
 from selftaught.nn.encoders import build
 from selftaught.nn.painting import Holes
 from selftaught.recipes.run import ONCE, Pixels, Run
-from selftaught.recipes.shared import Training
-from selftaught.views.image import Crop, View, Views
+from selftaught.recipes.shared import Training, crop
+from selftaught.views.image import View, Views
 
 
 def colorization(
@@ -56,7 +56,7 @@ def colorization(
         mix=mix,
         temperature=temperature,
     )
-    view = View(Crop(data.size, scale=(smallest_crop, 1.0)))
+    view = View(crop(data, data.size, smallest_crop))
     views = Views([view], data.mean, data.std)
     return training.run(method, views, beta2=0.99, survey_every=ONCE)
 
@@ -113,7 +113,7 @@ def inpainting(
         width=width,
         critic_width=critic_width,
     )
-    view = View(Crop(data.size, scale=(smallest_crop, 1.0)))
+    view = View(crop(data, data.size, smallest_crop))
     critic = [] if method.critic is None else [method.critic]
     run = training.run(method, Views([view], data.mean, data.std), beta1=0.5, constant=critic)
     for group in run.optimizer.param_groups:

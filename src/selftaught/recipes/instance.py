@@ -304,7 +304,7 @@ def pirl(
     image = look.view(data, net)
     tile = side(data, net, tile_share, least=SMALLEST)
     cell = round(tile * 85 / 64)  # the paper's
-    jigsaw = Jigsaw(tile, cell, *image.then, scale=(smallest_jigsaw, 1.0))
+    jigsaw = Jigsaw(tile, cell, *image.then, scale=(smallest_jigsaw, 1.0), flip=image.cropper.flip)
     run = training.run(method, WithTiles(image, jigsaw, data.mean, data.std))
     return replace(run, images=count)
 

@@ -12,7 +12,7 @@ from selftaught.methods.ijepa import IJEPA
 from selftaught.nn.encoders import build
 from selftaught.nn.masking import image_blocks
 from selftaught.recipes.run import Pixels, Run
-from selftaught.recipes.shared import MASKED, Training
+from selftaught.recipes.shared import MASKED, Training, crop
 from selftaught.views.image import Crop, Jitter, View, Views
 
 
@@ -67,9 +67,7 @@ def data2vec(
             f"a ratio of {ratio} of {length} patches hides nothing or leaves nothing; "
             "use --ratio 0.6 or smaller patches"
         )
-    view = View(
-        Crop(data.size, scale=(smallest_crop, 1.0)), Jitter(jitter, jitter, jitter, 0.0, p=1.0)
-    )
+    view = View(crop(data, data.size, smallest_crop), Jitter(jitter, jitter, jitter, 0.0, p=1.0))
     return training.run(method, Views([view], data.mean, data.std))
 
 

@@ -10,9 +10,9 @@ from selftaught.nn.encoders import build
 from selftaught.nn.local import PatchGrid
 from selftaught.nn.scales import AmdimNano
 from selftaught.recipes.run import Pixels, Run
-from selftaught.recipes.shared import Look, Training, side
+from selftaught.recipes.shared import Look, Training, crop, side
 from selftaught.views.exemplar import Contrast, Patch, PatchView
-from selftaught.views.image import Crop, Jitter, View, Views
+from selftaught.views.image import Jitter, View, Views
 from selftaught.views.local import TurnedAlike
 
 
@@ -74,7 +74,7 @@ def cpc(
         depth=depth,
         group=group,
     )
-    view = View(Crop(data.size, scale=(smallest_crop, 1.0)))
+    view = View(crop(data, data.size, smallest_crop))
     return training.run(method, Views([view], data.mean, data.std))
 
 

@@ -14,8 +14,8 @@ from selftaught.methods.vqvae import VQVAE
 from selftaught.nn.encoders import build, map_side, patch_for
 from selftaught.nn.tokenizer import Tokenizer
 from selftaught.recipes.run import Pixels, Run
-from selftaught.recipes.shared import MASKED, Training
-from selftaught.views.image import Crop, Jitter, View, Views
+from selftaught.recipes.shared import MASKED, Training, crop
+from selftaught.views.image import Jitter, View, Views
 
 
 def mae(
@@ -48,7 +48,7 @@ def mae(
     method = MAE(
         net, ratio=ratio, dim=dim, depth=depth, heads=heads, normalize_target=normalize_target
     )
-    view = View(Crop(data.size, scale=(smallest_crop, 1.0)))
+    view = View(crop(data, data.size, smallest_crop))
     return training.run(method, Views([view], data.mean, data.std), beta2=0.95)
 
 
@@ -74,7 +74,7 @@ def simmim(
     """
     net = build(encoder, channels=data.channels, size=data.size, patch=patch or None)
     method = SimMIM(net, ratio=ratio, unit=unit)
-    view = View(Crop(data.size, scale=(smallest_crop, 1.0)))
+    view = View(crop(data, data.size, smallest_crop))
     return training.run(method, Views([view], data.mean, data.std))
 
 
@@ -105,7 +105,7 @@ def maskfeat(
     net = build(encoder, channels=data.channels, size=data.size, patch=patch or None)
     cells = cells or (1 if getattr(net, "patch", 2) % 2 else 2)
     method = MaskFeat(net, ratio=ratio, smallest=smallest_block, cells=cells, bins=bins)
-    view = View(Crop(data.size, scale=(smallest_crop, 1.0)))
+    view = View(crop(data, data.size, smallest_crop))
     return training.run(method, Views([view], data.mean, data.std))
 
 
@@ -145,7 +145,7 @@ def beit(
     words = len(codes.codes.codebook.vectors)
     method = BEiT(net, codes, words=words, ratio=ratio, smallest=smallest_block)
     colours = [Jitter(jitter, jitter, jitter, 0.0, p=1.0)] if jitter else []
-    view = View(Crop(data.size, scale=(smallest_crop, 1.0)), *colours)
+    view = View(crop(data, data.size, smallest_crop), *colours)
     run = training.run(method, Views([view], data.mean, data.std))
     return replace(run, architecture={"name": encoder, "patch": patch})
 

@@ -9,9 +9,9 @@ from selftaught.methods.relative_patch import RelativePatch
 from selftaught.methods.rotation import Rotation
 from selftaught.nn.encoders import build
 from selftaught.recipes.run import Pixels, Run
-from selftaught.recipes.shared import Training, for_tiles, side
+from selftaught.recipes.shared import Training, crop, for_tiles, side
 from selftaught.views.aberration import KeepOneChannel, Project, ShiftChannels
-from selftaught.views.image import Crop, Gray, View
+from selftaught.views.image import Gray, View
 from selftaught.views.jigsaw import SIDE
 from selftaught.views.jigsaw import Jigsaw as Cut
 from selftaught.views.neighbours import Neighbours
@@ -41,7 +41,7 @@ def rotation(
         smallest_crop: the view shows at least this share of the image's area.
     """
     net = build(encoder, channels=data.channels, size=data.size)
-    view = View(Crop(side(data, net, view_share), scale=(smallest_crop, 1.0)))
+    view = View(crop(data, side(data, net, view_share), smallest_crop))
     return training.run(Rotation(net), Turned(view, data.mean, data.std))
 
 
@@ -85,8 +85,8 @@ def jigsaw(
         raise UserError(f"a shift of {channel_shift}; use --channel-shift with 0 or more")
     method = Jigsaw(net, permutations=permutations, width=width, hidden=hidden)
     shift = ShiftChannels(round(channel_shift * tile))
-    crop: dict[str, Any] = {"scale": (smallest_crop, 1.0), "square": True}
-    puzzle = Cut(tile, cell, shift, flip=0.0, alike=[Gray(gray)], shuffled=False, **crop)
+    square: dict[str, Any] = {"scale": (smallest_crop, 1.0), "square": True}
+    puzzle = Cut(tile, cell, shift, flip=0.0, alike=[Gray(gray)], shuffled=False, **square)
     return training.run(method, TilesAlone(puzzle, data.mean, data.std))
 
 

@@ -23,12 +23,13 @@ class Pixels:
     count: int  # images
     mean: tuple[float, ...]  # of each channel, in [0, 1]
     std: tuple[float, ...]
+    flip: bool = True  # a mirror image means the same, so half of the random views are one
 
     @classmethod
     def read(cls, found: Mapping[str, Any]) -> "Pixels":
         """Of what was written as JSON, with other things beside it or without."""
-        mean, std = tuple(found["mean"]), tuple(found["std"])
-        return cls(found["channels"], found["size"], found["count"], mean, std)
+        mean, std, flip = tuple(found["mean"]), tuple(found["std"]), found.get("flip", True)
+        return cls(found["channels"], found["size"], found["count"], mean, std, flip)
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,8 @@ class Look:
 
     def view(self, data: Pixels, encoder: Encoder, *then: Solarize) -> View:
         """One view: crop, flip, jitter, gray, blur and what is given besides."""
-        return self._view(side(data, encoder, self.view_share), (self.smallest_crop, 1.0), *then)
+        cut = crop(data, side(data, encoder, self.view_share), self.smallest_crop)
+        return self._view(cut, *then)
 
     def views(self, data: Pixels, encoder: Encoder, count: int = 2, *then: Solarize) -> Views:
         """``count`` views of one kind."""
@@ -152,10 +153,10 @@ class Look:
         second = other.view(data, encoder, Solarize(threshold=0.5, p=solarize))
         return Views([self.view(data, encoder), second], data.mean, data.std)
 
-    def _view(self, side: int, scale: tuple[float, float], *then: Solarize) -> View:
+    def _view(self, cut: Crop, *then: Solarize) -> View:
         strength = self.jitter
         return View(
-            Crop(side, scale=scale),
+            cut,
             Jitter(
                 strength,
                 strength,
@@ -164,7 +165,7 @@ class Look:
                 p=self.jitter_share,
             ),
             Gray(self.gray),
-            Blur(p=self.blur, kernel=max(3, side // 10 // 2 * 2 + 1)),
+            Blur(p=self.blur, kernel=max(3, cut.size // 10 // 2 * 2 + 1)),
             *then,
         )
 
@@ -206,9 +207,18 @@ class MultiCrop(Look):
             )
         large = side(data, encoder, self.view_share)
         small = side(data, encoder, self.crop_share, least=SMALLEST)
-        views = [self._view(large, (self.largest_crop, 1.0), *then)] * count
-        views += [self._view(small, (self.smallest_crop, self.largest_crop), *then)] * self.crops
+        of_most = crop(data, large, self.largest_crop)
+        of_a_part = crop(data, small, self.smallest_crop, self.largest_crop)
+        views = [self._view(of_most, *then)] * count + [self._view(of_a_part, *then)] * self.crops
         return Views(views, data.mean, data.std)
+
+
+def crop(data: Pixels, side: int, smallest: float, largest: float = 1.0) -> Crop:
+    """A random crop of so many pixels a side, of a share of the image's area between the two.
+
+    Half of the crops are mirrored where a mirror image means the same.
+    """
+    return Crop(side, scale=(smallest, largest), flip=0.5 if data.flip else 0.0)
 
 
 def side(data: Pixels, encoder: Any, share: float, least: int = 16) -> int:
