@@ -78,7 +78,10 @@ def _public(name: str, encoder: nn.Module) -> dict[str, Tensor]:
             f"cannot get the weights of timm's {name} ({reason}); see that the name is one with "
             "public weights and that there is a network"
         ) from error
-    return dict(net.state_dict())
+    found = dict(net.state_dict())
+    if "norm.weight" not in found:  # of a mean of patches, which timm calls by another name
+        found = {name.replace("fc_norm.", "norm.", 1): value for name, value in found.items()}
+    return found
 
 
 def _matching(found: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -104,3 +104,13 @@ def test_the_side_of_a_map_is_measured_without_a_trace(name, size, side):
 def test_an_encoder_without_maps_is_one_line():
     with pytest.raises(UserError, match="no features of places"):
         map_side(build("vgg16_bn", channels=3, size=32), 3, 32)
+
+
+@pytest.mark.parametrize("name", ["vit_little_patch16_reg4_gap_256", "vit_base_patch16_siglip_224"])
+def test_every_vision_transformer_normalises_its_tokens(name):
+    encoder = build(name, channels=3, size=32, patch=16)
+    tokens = encoder.tokens(torch.randn(2, 3, 32, 32))
+    assert (tokens.mean(-1).abs() < 1e-4).all()
+    encoder(torch.randn(2, 3, 32, 32)).sum().backward()
+    idle = {n for n, p in encoder.named_parameters() if p.requires_grad and p.grad is None}
+    assert not idle

@@ -17,8 +17,9 @@ class BiGAN(Method):
     its image. All players move at once, as in the authors' code. What is exported is the encoder
     before its last layer, whose features that code finds the better ones.
 
-    Deviations: the critic is of DCGAN's kind and joins image and code after its convolutions; the
-    recipe shows whole images, where the authors' code shows random crops of 64 of 72 pixels.
+    Deviations: the critic is of DCGAN's kind and joins image and code after its convolutions, in
+    layers that begin as PyTorch has them, as does the encoder's last one; the recipe shows whole
+    images, where the authors' code shows random crops of 64 of 72 pixels.
     """
 
     def __init__(

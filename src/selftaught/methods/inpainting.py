@@ -24,7 +24,7 @@ class Inpainting(Method):
     paints a window around the hole. The loss is equation 3: the squared error of what is painted,
     and how surprised a critic is that it should be real. Without a weight, ``adversarial``, there
     is no critic: the paper's features are learnt that way. Decoder and critic begin as in the
-    authors' code.
+    authors' code, but for batch norm, whose factors are all one here.
 
     Deviations: any encoder, with its own beginning; blocks are squares of one size, and holes of
     any shape, the paper's third kind, are not here; the error is that of normalised images, not of

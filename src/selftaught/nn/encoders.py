@@ -128,6 +128,8 @@ def build(
     if small:
         small_stem(net, channels)
     plain = isinstance(net, VisionTransformer) and isinstance(net.pos_embed, nn.Parameter)
+    if plain and (isinstance(net.norm, nn.Identity) or net.attn_pool is not None):
+        net = timm.create_model(name, **options, **MEAN_OF_PATCHES)  # its last norm is of pools
     encoder = ViT(net) if plain else Convolutional(net)
     encoder.timm = TimmCall(name, options | (MEAN_OF_PATCHES if plain else {}), small)
     return encoder

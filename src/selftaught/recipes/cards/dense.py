@@ -29,7 +29,8 @@ image -> L -> encoder -> map -> decoder -> scores of the bins of a and b, at one
             "batch_size": 40,
             "optimizer": "adam",
             "lr": 3e-5,
-            "weight_decay": 1e-3,  # of their biases, too
+            "weight_decay": 1e-3 / 44**2,  # theirs is 1e-3 beside a sum over 44 x 44 places
+            "decay_all": True,
             "warmup": 0.0,
             "schedule": "constant",
             "drops": "0.45,0.9",  # every 225,000 of 500,000 steps

@@ -113,6 +113,7 @@ image -> 9 tiles -> encoder -> linear, joined, linear -- and so are the tiles
             "batch_size": 1024,
             "optimizer": "sgd",
             "lr": 0.12,
+            "last_lr": 1e-3,
             "weight_decay": 1e-4,
             "warmup": 0.0,
             "dim": 128,
