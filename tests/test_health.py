@@ -328,3 +328,14 @@ def test_a_generator_that_hears_nothing_has_collapsed():
     run = build("gan")
     run.method.generator = Deaf(run.method.generator)
     assert played(run).word == "collapsed generator"
+
+
+def test_one_record_shows_no_movement():
+    found = verdict(records(6.8, 6.8, count=2)[-1:], UNTRAINED | {"effective_rank": None})
+    assert "the terms move" not in found.sentence
+    assert "unknown" not in found.sentence
+
+
+def test_a_strong_weight_decay_is_named_whatever_it_does():
+    found = judged(5.36, 5.36, settings={"weight_decay": 500.0}, pretext=APART)
+    assert "weight decay of 500" in found.sentence

@@ -194,3 +194,13 @@ def test_a_recipe_that_is_gone(run):
     (run / "encoder.json").write_text(json.dumps(card | {"recipe": "gone_package:simclr"}))
     with pytest.raises(UserError, match="gone_package"):
         selftaught.load(run)
+
+
+def test_views_of_arrays_are_read(runs):
+    encoder = selftaught.load(runs / "grey")
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 1), dtype=np.uint8)
+    wanted = encoder.preprocess([image.copy()])
+    turned = image[::-1][::-1]
+    frozen = image.copy()
+    frozen.flags.writeable = False
+    assert all(torch.equal(encoder.preprocess([x]), wanted) for x in (turned, frozen))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
 from selftaught.train import NotFinite, fit
 
@@ -282,3 +283,9 @@ def test_resume_at_and_between_surveys_is_exact(stop):
     for name, value in one.state_dict().items():
         assert torch.equal(value, second.state_dict()[name]), name
     assert one.drawn != 0
+
+
+def test_batches_that_end_early_are_named():
+    method = Line()
+    with pytest.raises(UserError, match="ended after 2 of 5 steps"):
+        list(fit(method, iter([next(forever())] * 2), adam(method), steps=5))

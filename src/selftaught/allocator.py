@@ -1,7 +1,9 @@
-"""Memory that a step frees is kept for the next step."""
+"""Memory: what a step frees is kept for the next, and what can be said where none is left."""
 
 import ctypes
+import resource
 import sys
+from typing import Any
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
@@ -19,3 +21,22 @@ def keep_freed_memory() -> bool:
     return mallopt is not None and bool(
         mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
     )
+
+
+#: What PyTorch says of a processor without memory left, and what the operating system does.
+SHORT = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
+
+
+def is_short(error: BaseException) -> bool:
+    """Whether an error says that there is no memory left."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or any(text in str(error) for text in SHORT)
+
+
+def shortage() -> str:
+    """That memory has run out, and the most of it that was in use."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        most = torch.cuda.max_memory_allocated() / 2**20
+    return f"out of memory (at most {most:,.0f} MB were in use)"

@@ -88,9 +88,10 @@ def verdict(
         found = judge(run)
         if found is not None:
             return found
-    ranks = [_shown(signals["effective_rank"]) for signals in (run.now, untrained)]
-    sentence = f"the terms move and the features use {ranks[0]} dimensions, {ranks[1]} before"
-    return Verdict("healthy", sentence + _told(run))
+    moved = "the terms move" if len(records) > 1 else "nothing is wrong after one record"
+    ranks = [signals["effective_rank"] for signals in (run.now, untrained)]
+    used = "" if None in ranks else " and the features use {:.1f} dimensions, {:.1f} before"
+    return Verdict("healthy", moved + used.format(*ranks) + _told(run))
 
 
 def _players(run: Evidence) -> Verdict | None:
@@ -217,8 +218,8 @@ def _shrunk(run: Evidence) -> Verdict | None:
 def _why_shrunk(run: Evidence) -> str:
     """The likeliest cause of lost dimensions, and what to change."""
     own = run.settings
-    if own.get("weight_decay", 0.0) > 1:
-        return f"a weight decay of {own['weight_decay']:g} pulls all weights to zero; lower it"
+    if found := _decayed(run):
+        return found
     if own.get("batch_size", math.inf) < 64:
         return f"a batch of {own['batch_size']} shows too few images at a time; use a larger one"
     if own.get("temperature", 0.0) >= 0.5:
@@ -231,6 +232,13 @@ def _why_shrunk(run: Evidence) -> str:
         "the augmentation or the learning rate is too strong; weaker views, a larger batch or a "
         "lower --lr keep more dimensions"
     )
+
+
+def _decayed(run: Evidence) -> str:
+    """That the weight decay is too strong and what to change, where it is."""
+    decay = run.settings.get("weight_decay", 0.0)
+    found = f"a weight decay of {decay:g} pulls all weights to zero; lower it"
+    return found if decay > 1 else ""
 
 
 def _memorised(run: Evidence) -> Verdict | None:
@@ -306,6 +314,8 @@ def _slow(run: Evidence) -> Verdict | None:
 
 def _why_guessing(run: Evidence) -> str:
     """The likeliest cause of terms that are no better than a guess, and what to change."""
+    if found := _decayed(run):
+        return found
     temperature = run.settings.get("temperature")
     if temperature is not None and temperature > 1:
         return (

@@ -89,7 +89,8 @@ def _pixels(image: Any, channels: int) -> Tensor:
     if isinstance(image, Image.Image):
         return tensor_of(image, channels)
     if isinstance(image, np.ndarray):
-        image = torch.from_numpy(image if image.ndim == 3 else image[..., None]).permute(2, 0, 1)
+        own = np.array(image)  # a copy: torch knows no negative strides and no read-only arrays
+        image = torch.from_numpy(own if own.ndim == 3 else own[..., None]).permute(2, 0, 1)
     if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != channels:
         raise UserError(
             f"an image of {image.dtype} {tuple(image.shape)}; give uint8 with {channels} channels"

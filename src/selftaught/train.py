@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from selftaught import dist, precision, seeds
+from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.memory import Memory
 from selftaught.nn.norm import synchronise
@@ -72,7 +73,9 @@ def fit(
         synchronise(method)
     for number in range(start, steps):
         began = time.perf_counter()
-        batch = next(batches)
+        batch = next(batches, None)
+        if batch is None:
+            raise UserError(f"the batches ended after {number} of {steps} steps; ask for fewer")
         waiting = time.perf_counter() - began
         method.train()
         method.progress = number / steps

@@ -230,3 +230,9 @@ def test_a_recipe_that_sets_its_own_batch(capsys, tmp_path, monkeypatch):
     assert answer.code in (0, 2), answer
     if answer.code:
         refused(answer, "batch_size")
+
+
+def test_a_reader_that_has_had_enough():
+    command = f"{sys.executable} -m selftaught.cli methods --json | head -c 20"
+    found = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert found.stderr == ""

@@ -5,6 +5,9 @@ import pytest
 
 from commands.tiny import archive, call, refused
 from selftaught.commands import compare as module
+from selftaught.commands.evaluate import evaluate
+from selftaught.errors import UserError
+from selftaught.report.table import compared, markdown
 
 METHODS = "simclr,barlow_twins"
 
@@ -105,3 +108,49 @@ def test_bad_calls_are_one_line(capsys, data, tmp_path, more, methods, hint):
 def test_no_budget(capsys, data, tmp_path):
     line = ("compare", data, "--methods", METHODS, "--out", tmp_path / "out")
     refused(call(capsys, *line), "--minutes")
+
+
+def test_a_method_that_cannot_be_evaluated_does_not_end_the_others(
+    capsys, data, tmp_path, monkeypatch
+):
+    def failing(run, *arguments, **options):
+        if run.name == "simclr":
+            raise UserError("features hold NaN or infinity")
+        return evaluate(run, *arguments, **options)
+
+    monkeypatch.setattr(module, "evaluate", failing)
+    answer = call(capsys, *words(data, tmp_path / "out"))
+    assert answer.code == 0, answer.err
+    assert "simclr is not evaluated: features hold NaN" in answer.out
+    found = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert found["methods"]["simclr"]["encoder"] is None
+    assert found["methods"]["barlow_twins"]["encoder"].keys() == found["pixels"].keys()
+
+
+def test_runs_may_be_shown_alone(capsys, data, tmp_path):
+    assert call(capsys, *words(data, tmp_path / "out")).code == 0
+    run = tmp_path / "out" / "barlow_twins"
+    answer = call(capsys, "pretrain", "barlow_twins", data, "--out", run, "--resume")
+    assert answer.code == 0, answer.err
+    assert "raw pixels" in answer.out
+
+
+def test_what_is_ones_own_is_not_overwritten(capsys, data, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.md").write_text("mine")
+    refused(call(capsys, *words(data, out)), "holds other things")
+    assert [p.name for p in out.iterdir()] == ["notes.md"]
+
+
+def test_encoders_of_one_name_have_a_row_each_where_they_differ():
+    def method(encoder, score):
+        scores = {"encoder": {"logreg": 90.0}, "random": {"logreg": score}}
+        said = {"verdict": {"word": "healthy"}, "signals": {"effective_rank": None}}
+        return scores | said | {"encoder_name": encoder}
+
+    methods = {"simclr": method("net", 90.0), "byol": method("net", 90.0)}
+    methods |= {"cpc": method("net", 83.0), "mae": method("vit", 70.0)}
+    page = markdown(compared({"methods": methods, "pixels": {"logreg": 80.0}}))
+    rows = [line.split("|")[1].strip() for line in page.splitlines() if "random" in line]
+    assert rows == ["random weights of simclr, byol", "random weights of cpc", "random weights"]

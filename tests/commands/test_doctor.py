@@ -85,3 +85,4 @@ def test_bad_input(capsys, data, tmp_path):
     refused(call(capsys, "doctor", data, "--size", "2"), "too small")
     refused(call(capsys, "doctor", data, "--set", "batch_size=x"), "give a number")
     refused(call(capsys, "doctor", data, "--size", "-3"), "size")
+    refused(call(capsys, "doctor", data, "--set", "lr=1e30", "batch_size=8"), "not finite")

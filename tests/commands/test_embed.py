@@ -8,6 +8,8 @@ from pyarrow import parquet
 import selftaught
 from commands.tiny import call, photographs, refused, training, tree
 from selftaught.cli import main
+from selftaught.commands import embed as module
+from selftaught.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -85,14 +87,30 @@ def test_a_name_that_is_not_utf8(capsys, pictures, colour, tmp_path, ending):
 
 def test_colours_for_an_encoder_of_grey(capsys, pictures, finished, tmp_path):
     answer = call(capsys, "embed", finished, pictures, "--out", tmp_path / "f.npy")
-    assert answer.code in (0, 2), answer
-    if answer.code:
-        refused(answer, "channel")
-    else:
-        paths = [pictures / n for n in (tmp_path / "f.names.txt").read_text().splitlines()]
-        np.testing.assert_allclose(
-            np.load(tmp_path / "f.npy"), features(finished, paths), atol=1e-5
-        )
+    assert answer.code == 0, answer.err
+    paths = [pictures / n for n in (tmp_path / "f.names.txt").read_text().splitlines()]
+    np.testing.assert_allclose(np.load(tmp_path / "f.npy"), features(finished, paths), atol=1e-5)
+
+
+def test_the_part_asked_for(capsys, finished, few, tmp_path):
+    words = ("embed", finished, few, "--out")
+    said = call(capsys, *words, tmp_path / "a.npy").out
+    assert "60 x 256 features of the train part" in said
+    assert call(capsys, *words, tmp_path / "b.npy", "--part", "test").code == 0
+    one, other = (np.load(tmp_path / name) for name in ("a.npy", "b.npy"))
+    np.testing.assert_allclose(one[:30], other, atol=1e-6)  # whose images are the first of train
+    refused(
+        call(capsys, "embed", finished, tmp_path / "x", "--out", tmp_path / "c.npy"), "no folder"
+    )
+
+
+def test_a_file_that_cannot_be_written_is_not_begun(capsys, finished, data, tmp_path, monkeypatch):
+    def full(*_):
+        raise UserError("no space left")
+
+    monkeypatch.setattr(module, "write_atomic", full)
+    refused(call(capsys, "embed", finished, data, "--out", tmp_path / "a.npy"), "no space left")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["f.npy", "f.parquet"])

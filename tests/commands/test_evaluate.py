@@ -10,10 +10,12 @@ from PIL import Image
 from rich.console import Console
 
 import selftaught
-from commands.tiny import archive, call, photographs, refused, tree
+from commands.tiny import archive, call, photographs, refused, training, tree
 from selftaught.cli import main
+from selftaught.commands import outputs
 from selftaught.commands.evaluate import PROTOCOLS as PROTOCOLS_THERE_ARE
 from selftaught.commands.evaluate import evaluate, merged
+from selftaught.errors import UserError
 from selftaught.pretrained import write
 from selftaught.protocols import linear
 from selftaught.protocols.knn import knn
@@ -347,3 +349,60 @@ def test_an_exported_encoder_is_evaluated_alike(finished, parted, tmp_path, caps
     words = ("--data", parted, "--protocols", "knn", "--json")
     expected = call(capsys, "evaluate", finished, *words).out
     assert call(capsys, "evaluate", tmp_path / "out", *words).out == expected
+
+
+def test_numbers_of_changed_labels_are_not_put_together(capsys, finished, tmp_path):
+    run, data = tmp_path / "run", archive(tmp_path / "data.npz")
+    shutil.copytree(finished, run)
+    (run / "evaluation.json").unlink(missing_ok=True)
+    words = ("evaluate", run, "--data", data, "--protocols")
+    call(capsys, *words, "knn/20")
+    archive(tmp_path / "data.npz", y=(np.arange(48) + 1) % 3)
+    call(capsys, *words, "fewshot/1")
+    kept = json.loads((run / "evaluation.json").read_text())[str(data)]
+    assert list(kept["rows"]["encoder"]) == ["fewshot/1"]
+
+
+def test_numbers_that_cannot_be_kept_are_printed(capsys, finished, parted, monkeypatch):
+    def full(*_):
+        raise UserError("no space left")
+
+    monkeypatch.setattr(outputs, "write_atomic", full)
+    answer = call(capsys, "evaluate", finished, "--data", parted, "--protocols", "knn/20", "--json")
+    assert answer.code == 0
+    assert "knn/20" in json.loads(answer.out)["rows"]["encoder"]
+    assert "not kept: no space left" in answer.err
+
+
+def test_the_split_says_what_was_trained_on_with_labels(capsys, teacher, few, tmp_path):
+    student = tmp_path / "student"
+    words = ("distill", teacher, few, "--out", student, "--student", "resnet-pico", "--steps", 2)
+    assert call(capsys, *words, "--batch-size", 16).code == 0
+    with np.load(few) as arrays:
+        np.savez(tmp_path / "same.npz", x=arrays["x"], y=arrays["y"])
+    other = archive(tmp_path / "other.npz", 60, seed=1)
+    for run in (teacher / "fine-tuned", student):
+        for data, test in ((tmp_path / "same.npz", None), (other, tmp_path / "same.npz")):
+            split = evaluate(run, data, test=test, protocols=["knn/20"])["split"]
+            assert split.endswith("was trained on its images, and with labels of the same data")
+        split = evaluate(run, few, test=other, protocols=["knn/20"])["split"]
+        assert split == f"test: the train part of {other}"
+
+
+def test_grey_images_are_seen_by_an_encoder_of_colours(capsys, tmp_path, parted):
+    run = tmp_path / "run"
+    call(capsys, *training("simclr", photographs(tmp_path / "in", 16), run, "--size", 8))
+    answer = call(capsys, "evaluate", run, "--data", parted, "--protocols", "knn/20", "--json")
+    assert answer.code == 0, answer.err
+
+
+def test_queries_without_a_class_in_train_are_said(finished, tmp_path):
+    data = archive(tmp_path / "d.npz")
+    for last in range(48):  # one of its kind, which is held out in one of these
+        y = np.arange(48) % 3
+        y[last] = 3
+        np.savez(data, x=np.load(data)["x"], y=y)
+        found = evaluate(finished, data, rows=["encoder"], protocols=["retrieval"])
+        if found["notes"]["encoder"]:
+            break
+    assert found["notes"]["encoder"]["retrieval/map"] == "of the 9 of 10 whose class is in train"

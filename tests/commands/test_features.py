@@ -9,6 +9,7 @@ from commands.tiny import archive, photographs
 from selftaught.commands import features as module
 from selftaught.commands.features import cache, features
 from selftaught.data.images import open_images
+from selftaught.errors import UserError
 
 
 class Counting(torch.nn.Module):
@@ -94,3 +95,11 @@ def test_the_users_cache(monkeypatch, tmp_path):
     monkeypatch.delenv("SELFTAUGHT_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache() == tmp_path / "selftaught" / "features"
+
+
+def test_nor_is_one_on_a_full_disk(encoder, data, monkeypatch):
+    def full(*_):
+        raise UserError("no space left")
+
+    monkeypatch.setattr(module, "write_atomic", full)
+    assert len(features(encoder, encoder, open_images(data), cached=True)[0])

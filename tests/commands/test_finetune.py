@@ -17,6 +17,7 @@ from selftaught.commands.parts import parts
 from selftaught.commands.supervised import Training, call_of
 from selftaught.commands.trainings import FineTuneSettings
 from selftaught.errors import UserError
+from selftaught.methods.classifier import Classifier
 from selftaught.pretrained import read_card
 from selftaught.protocols import linear
 from selftaught.runfolder import RunFolder
@@ -206,7 +207,10 @@ def test_the_settings_stay_those_it_began_with(capsys, finished, few, tmp_path):
     out = tmp_path / "out"
     tune(capsys, finished, few, out)
     before = tree(out)
-    refused(tune(capsys, finished, few, out, "--resume", "--lr", 1), "other settings (arguments)")
+    refused(
+        tune(capsys, finished, few, out, "--resume", "--lr", 1),
+        "other settings: lr was 0.001, not 1.0",
+    )
     assert tree(out) == before
 
 
@@ -246,3 +250,63 @@ def test_bad_input(capsys, finished, few, tmp_path):
     unlabelled = photographs(tmp_path / "in", 4)
     refused(call(capsys, "finetune", finished, unlabelled, "--out", out), "labels")
     assert not out.exists()
+
+
+def test_what_is_ones_own_is_not_overwritten(capsys, finished, few, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "annotations.txt").write_text("mine")
+    refused(tune(capsys, finished, few, out), "holds other things")
+    assert [p.name for p in out.iterdir()] == ["annotations.txt"]
+
+
+def test_a_run_of_before_there_was_a_setting_goes_on(capsys, finished, few, tmp_path):
+    out = tmp_path / "out"
+    assert tune(capsys, finished, few, out).code == 0
+    for name in ("fine-tuned", "from-scratch"):
+        path = out / name / "run.json"
+        found = json.loads(path.read_text())
+        del found["call"]["arguments"]["flip"]
+        path.write_text(json.dumps(found))
+    assert tune(capsys, finished, few, out, "--resume").code == 0
+    refused(tune(capsys, finished, few, out, "--resume", "--no-flip"), "flip was True, not False")
+
+
+def test_a_class_that_train_lacks(capsys, finished, tmp_path):
+    y = np.arange(60) % 4
+    data = archive(
+        tmp_path / "gap.npz",
+        60,
+        y=np.where(y == 1, 0, y),
+        y_test=np.arange(12) % 4,
+        x_test=np.zeros((12, 8, 8), np.uint8),
+    )
+    words = ("finetune", finished, data, "--out", tmp_path / "out", "--steps", 2)
+    answer = call(capsys, *words, "--batch-size", 8, "--json")
+    assert answer.code == 0, answer.err
+    classifier = Classifier(selftaught.load(finished).encoder, labels=torch.arange(3), classes=4)
+    weight, bias = 0.01 * torch.randn(3, 256), torch.randn(3)
+    classifier.begin_with(weight, bias, torch.tensor([0, 2, 3]))
+    scores = classifier.network[2](torch.randn(50, 256))
+    assert (scores.argmax(1) != 1).all()
+
+
+def test_weights_are_mixed_with_those_of_a_probe_only(capsys, finished, few, tmp_path):
+    answer = tune(capsys, finished, few, tmp_path / "out", "--no-probe", "--mix", "0.5")
+    refused(answer, "leave out --mix or --no-probe")
+    assert tune(capsys, finished, few, tmp_path / "out", "--no-probe").code == 0
+
+
+def test_one_label_a_class_is_said(capsys, finished, few, tmp_path):
+    words = ("finetune", finished, few, "--out", tmp_path / "out", "--labels", "1-per-class")
+    answer = call(capsys, *words, "--steps", 2, "--batch-size", 2, "--json")
+    assert "no class has two labels" in json.loads(answer.out)["notes"]["fine-tuned"]
+
+
+def test_the_card_has_no_number_of_the_encoder_it_began_with(capsys, finished, few, tmp_path):
+    run, out = tmp_path / "run", tmp_path / "out"
+    assert call(capsys, "export", finished, "--out", run).code == 0
+    assert read_card(run).keys() > {"signals", "verdict", "evaluation", "dim"}
+    assert tune(capsys, run, few, out, steps=1).code == 0
+    card = read_card(out / "fine-tuned")
+    assert not card.keys() & {"signals", "verdict", "evaluation", "dim", "exported"}

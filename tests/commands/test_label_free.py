@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import selftaught
-from commands.tiny import archive, call, refused
+from commands.tiny import archive, call, photographs, refused, training
 from selftaught.pretrained import untrained, write
 
 SIGNALS = {"rankme", "effective_rank", "stable_rank", "nesum", "alpha", "feature_std"}
@@ -72,3 +72,22 @@ def test_of_few_images_the_spectrum_is_not_told(capsys, finished, tmp_path):
 def test_bad_input(capsys, finished, many, tmp_path):
     refused(call(capsys, "evaluate", tmp_path, "--data", many, "--label-free"), "no finished")
     refused(call(capsys, "evaluate", finished, "--data", tmp_path / "x", "--label-free"), "x")
+
+
+def test_each_run_sees_images_normalised_as_it_was_trained(capsys, finished, many, tmp_path):
+    card = json.loads((finished / "encoder.json").read_text())
+    card["pixels"] |= {"mean": [0.1], "std": [0.05]}
+    dark = tmp_path / "dark"
+    dark.mkdir()
+    write(dark, selftaught.load(finished).encoder, card)
+    words = ("evaluate", finished, "--data", many, "--label-free", "--json", "--against", dark)
+    beside = json.loads(call(capsys, *words).out)["rows"][str(dark)]
+    alone = call(capsys, "evaluate", dark, "--data", many, "--label-free", "--json").out
+    assert json.loads(alone)["rows"]["encoder"] == beside
+
+
+def test_runs_of_other_channels_are_refused(capsys, finished, many, tmp_path):
+    run = tmp_path / "colour"
+    call(capsys, *training("simclr", photographs(tmp_path / "in", 16), run, "--size", 8))
+    answer = call(capsys, "evaluate", finished, "--data", many, "--label-free", "--against", run)
+    refused(answer, "3 x 8 x 8 pixels")

@@ -32,6 +32,7 @@ from commands.tiny import (
 from selftaught import checkpoint
 from selftaught.cli import main
 from selftaught.commands import job
+from selftaught.methods.simclr import SimCLR
 from selftaught.recipes import RECIPES
 
 STEPS = 7  # of runs that are stopped; three an epoch
@@ -771,3 +772,58 @@ def test_weights_of_another_encoder_are_refused(capsys, data, finished, tmp_path
     answer = train(capsys, "mae", data, tmp_path / "run", "--init", finished)
     refused(answer, "does not fit the encoder", "--init")
     refused(train(capsys, "byol", data, tmp_path / "r", "--init", "nowhere"), "no weights at")
+
+
+@pytest.mark.parametrize(
+    "y", [np.arange(48) / 2, np.arange(48), np.array(["a"] * 47 + [None], dtype=object)]
+)
+def test_labels_that_are_of_no_use_take_nothing_from_the_run(capsys, tmp_path, y):
+    data = archive(tmp_path / "data.npz", y=y)
+    words = training("simclr", data, tmp_path / "run", steps=2)
+    del words[words.index("--evaluate") : words.index("--evaluate") + 2]
+    answer = call(capsys, *words)
+    assert answer.code == 0, answer.err
+    assert "not evaluated: " in answer.out
+    assert "encoder = selftaught.load(" in answer.out
+
+
+def test_names_are_no_markup(capsys, tmp_path):
+    data = photographs(tmp_path / "cost$_$5 [old]", 12)
+    answer = call(capsys, *training("simclr", data, tmp_path / "run", "--batch-size", 4, steps=2))
+    assert answer.code == 0, answer.err
+    assert "on cost$_$5 [old]: 12 images" in answer.out
+    assert described(tmp_path / "run")["finished"]
+
+
+def test_data_named_like_an_option(capsys, tmp_path, monkeypatch):
+    photographs(tmp_path / "epochs", 12)
+    monkeypatch.chdir(tmp_path)
+    answer = call(capsys, *training("simclr", "epochs", "run", "--batch-size", 4, steps=2))
+    assert answer.code == 0, answer.err
+
+
+def test_the_method_comes_first(capsys, data):
+    refused(call(capsys, "pretrain", "--", "simclr", data), "name the method first")
+
+
+def test_a_run_whose_checkpoints_are_gone_begins_again(capsys, data, tmp_path, kill_after):
+    run = tmp_path / "run"
+    kill_after(2)
+    assert call(capsys, *training("simclr", data, run)).code > 128
+    shutil.rmtree(run / "checkpoints")
+    answer = call(capsys, *training("simclr", data, run, "--resume"))
+    assert answer.code == 0, answer.err
+    assert "no checkpoint is left" in answer.out
+    assert [record["step"] for record in metrics(run)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")]
+)
+def test_out_of_memory(capsys, data, tmp_path, monkeypatch, error):
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr(SimCLR, "forward", full)
+    answer = call(capsys, *training("simclr", data, tmp_path / "run"))
+    refused(answer, "out of memory (at most", "a batch of 16", "--batch-size of 8")

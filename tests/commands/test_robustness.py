@@ -96,6 +96,8 @@ def test_the_network_that_finetune_trained_from_scratch(capsys, run, few, tmp_pa
         (("--attacks", "cw"), "no attack named 'cw'"),
         (("--corruptions", "frost"), "no corruption named 'frost'"),
         (("--epsilons", "0"), "above 0 and up to 255"),
+        (("--corruptions", "contrast,contrast"), "contrast, contrast has one twice"),
+        (("--epsilons", "2,2.0"), "2, 2 has one twice"),
         (("--epsilons", "x"), "--epsilons x is not understood"),
         (("--images", "0"), "--images 0"),
         (("--steps", "0"), "--steps 0"),

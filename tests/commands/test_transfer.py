@@ -148,3 +148,8 @@ def test_a_vision_transformer_is_a_backbone_too(capsys, few, canvases, tmp_path)
     assert call(capsys, *training("mae", few, run)).code == 0
     answer = call(capsys, *words("segmentation", run, canvases, tmp_path / "out", steps=1))
     assert answer.code == 0, answer.err
+
+
+def test_what_is_ones_own_is_not_overwritten(capsys, finished, canvases, tmp_path):
+    (tmp_path / "predictions.jpg").write_bytes(b"mine")
+    refused(call(capsys, *words("detection", finished, canvases, tmp_path)), "holds other things")

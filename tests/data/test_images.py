@@ -257,10 +257,59 @@ def test_parts_without_classes_have_no_labels(tmp_path):
     assert open_images(tmp_path, "test").names == ["test/c.png", "test/d.png"]
 
 
-def test_another_folder_beside_train_and_test_makes_them_classes(tmp_path):
-    folder(tmp_path, "train/a.png", "plane/b.png", "test/c.png")
-    assert open_labels(tmp_path, "train").classes == ("plane", "test", "train")
-    assert not has_part(tmp_path, "test")
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("Train", "Test"), ("training", "testing"), ("train", "valid"), ("TRAIN", "validation")],
+)
+def test_parts_go_by_other_names_too(tmp_path, train, test):
+    folder(tmp_path, f"{train}/a.png", f"{train}/b.png", f"{test}/c.png", f"{test}/d.png")
+    assert open_images(tmp_path).names == [f"{train}/a.png", f"{train}/b.png"]
+    assert open_images(tmp_path, "test").names == [f"{test}/c.png", f"{test}/d.png"]
+
+
+def test_of_three_parts_test_is_the_one_to_test_on(tmp_path):
+    folder(tmp_path, *(f"{part}/{k}.png" for part in ("train", "valid", "test") for k in "ab"))
+    assert open_images(tmp_path, "test").names == ["test/a.png", "test/b.png"]
+    assert len(open_images(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("other", ["plane/b.png", "sample.png", "testing/b.png"])
+def test_parts_do_not_become_classes_by_what_lies_beside_them(tmp_path, other):
+    folder(tmp_path, "train/a.png", "train/b.png", other, "test/c.png")
+    refused(lambda: open_images(tmp_path), "train/", "test/", "leave only parts there")
+
+
+def test_a_train_may_be_a_class(tmp_path):
+    folder(tmp_path, "train/a.png", "plane/b.png", "ship/c.png")
+    assert open_labels(tmp_path, "train").classes == ("plane", "ship", "train")
+
+
+@pytest.mark.parametrize("mark", ["run.json", "transfer.json"])
+def test_pictures_of_a_run_are_no_data(tmp_path, mark):
+    folder(tmp_path, "a.png", "b.png", "run/curves.png", "run/pictures/c.png")
+    (tmp_path / "run" / mark).write_text("{}")
+    assert open_images(tmp_path).names == ["a.png", "b.png"]
+
+
+def test_colours_are_those_asked_for(tmp_path):
+    shades = np.random.default_rng(0).integers(0, 256, (300, 2, 2, 3), dtype=np.uint8)
+    np.savez(tmp_path / "x.npz", x=shades)
+    grey = open_images(tmp_path / "x.npz", channels=1)
+    found = [np.asarray(Image.fromarray(one).convert("L")) for one in shades]
+    assert np.array_equal(grey.x[:, 0].numpy(), np.stack(found))
+    np.savez(tmp_path / "y.npz", x=shades[..., 0])
+    colour = open_images(tmp_path / "y.npz", channels=3)
+    assert torch.equal(colour.x, torch.from_numpy(shades[..., 0])[:, None].expand(-1, 3, -1, -1))
+    picture(tmp_path / "in" / "a.png", shape=(4, 6))
+    picture(tmp_path / "in" / "b.png", shape=(4, 6))
+    assert open_images(tmp_path / "in").channels == 1
+    assert open_images(tmp_path / "in", channels=3).read(0).shape == (3, 4, 6)
+
+
+def test_classes_of_unsigned_and_signed_numbers_are_whole(tmp_path):
+    x, y = np.zeros((4, 5, 6), dtype=np.uint8), np.array([0, 1, 2, 1])
+    np.savez(tmp_path / "x.npz", x=x, x_test=x, y=y.astype(np.uint64), y_test=y)
+    assert open_labels(tmp_path / "x.npz", "train").classes == ("0", "1", "2")
 
 
 # A part of the images

@@ -88,3 +88,10 @@ def test_a_table_beside_the_files(tmp_path):
 )
 def test_tables_that_do_not_fit(tmp_path, text, words):
     refused(lambda: open_tags(folder(tmp_path, text), "train"), "labels.csv", *words)
+
+
+def test_objects_are_not_read(tmp_path):
+    x = np.zeros((4, 5, 6), dtype=np.uint8)
+    np.savez(tmp_path / "x.npz", x=x, y=np.array(["a", "b", "a", None], dtype=object))
+    with pytest.raises(UserError, match="without objects"):
+        open_tags(tmp_path / "x.npz", "train")

@@ -45,3 +45,9 @@ def test_more_shots_than_a_class_has_are_refused():
         fewshot(x, y, test_x, test_y, shots=200)
     with pytest.raises(UserError, match="ask for 1 to"):
         fewshot(x, y, test_x, test_y, shots=0)
+
+
+def test_features_that_are_all_alike_are_guessed_with():
+    y = torch.arange(3).repeat(8)
+    found = fewshot(torch.ones(24, 4), y, torch.ones(24, 4), y, shots=5)
+    assert ((found - 1 / 3).abs() < 1e-6).all()

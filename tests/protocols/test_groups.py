@@ -83,3 +83,9 @@ def test_too_few_are_refused():
         alignment(torch.randn(4, 1, 3))
     with pytest.raises(UserError, match="two or more"):
         uniformity(torch.randn(1, 3))
+
+
+def test_a_collapse_to_a_point_is_not_seen_by_lidar():
+    """Which is why nothing is judged by it."""
+    noise = torch.randn(64, 8, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert lidar(1 + 1e-12 * noise) > 0.9 * lidar(1 + noise)

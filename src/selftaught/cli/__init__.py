@@ -1,11 +1,13 @@
 """The command line: thin, every command is a function in `selftaught.commands`."""
 
 import difflib
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from selftaught.allocator import keep_freed_memory
+from selftaught.allocator import is_short, keep_freed_memory, shortage
 from selftaught.cli.judging import evaluate, robustness
 from selftaught.cli.making import classify, embed, export, reconstruct, sample
 from selftaught.cli.parsing import later, parse
@@ -51,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if argv[:1] == ["pretrain"] and len(argv) > 1 and not argv[1].startswith("-"):
             return pretrain_with(argv[1], argv[2:])
         parse({name: later(command) for name, command in COMMANDS.items()}, argv)()
+        sys.stdout.flush()
     except UserError as error:
         print(f"selftaught: {error}", file=sys.stderr)
         return 2
@@ -62,4 +65,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + stopped.signal
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # who reads has had enough, as `head`; Python's own flush must not fail
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except (MemoryError, RuntimeError) as error:
+        if not is_short(error):
+            raise
+        print(
+            f"selftaught: {shortage()}; use a smaller --size, fewer images, or a machine "
+            "with more memory",
+            file=sys.stderr,
+        )
+        return 2
     return 0

@@ -33,11 +33,11 @@ def evaluate(
         device: where features are computed.
         json: print JSON; of several data sets, by name.
     """
-    from rich.console import Console
 
     from selftaught.commands.evaluate import evaluate, record
     from selftaught.commands.label_free import label_free as signals
     from selftaught.report import table
+    from selftaught.report.console import terminal
 
     if not data:
         raise UserError("no data to evaluate on; give --data labelled images")
@@ -45,11 +45,11 @@ def evaluate(
         raise UserError(f"one --test for {len(data)} data sets; evaluate each with its own")
     if against and not label_free:
         raise UserError("--against is for --label-free; evaluate each run by itself")
-    console, options = Console(quiet=json), {"test": test, "device": device, "cached": True}
+    console, options = terminal(quiet=json), {"test": test, "device": device, "cached": True}
     found: dict[str, Any] = {}
     for name in data:
         if len(data) > 1:
-            console.print(f"\n{name}", highlight=False)
+            console.print(f"\n{name}")
         if label_free:
             found[name] = signals(run, name, against=against, device=device)
             console.print(table.label_free(found[name]))
@@ -94,11 +94,11 @@ def robustness(
         device: where to compute.
         json: print JSON.
     """
-    from rich.console import Console
 
     from selftaught.commands.robustness import robustness
     from selftaught.protocols.corruptions import CORRUPTIONS
     from selftaught.report import table
+    from selftaught.report.console import terminal
 
     try:
         levels = [float(word) for word in epsilons.split(",")]
@@ -112,4 +112,4 @@ def robustness(
     options: dict[str, Any] = {"test": test, "supervised": supervised, "steps": steps}
     options |= {"images": images, "seed": seed, "device": device, "quiet": json}
     found = robustness(run, data, epsilons=levels, **lists, **options)
-    print_json(found) if json else Console().print(table.robust(found))
+    print_json(found) if json else terminal().print(table.robust(found))

@@ -7,9 +7,16 @@ from tyro.conf import Positional
 
 from selftaught.cli.options import Device, print_json
 
+Part = Literal["train", "test"]
+
 
 def embed(
-    run: Positional[Path], data: Positional[str], *, out: Path, device: Device = "auto"
+    run: Positional[Path],
+    data: Positional[str],
+    *,
+    out: Path,
+    part: Part = "train",
+    device: Device = "auto",
 ) -> None:
     """Write the features of every image to a file.
 
@@ -17,16 +24,22 @@ def embed(
         run: folder of a run, or of an exported encoder.
         data: images.
         out: a new .parquet or .npy file.
+        part: of data that have a test part of their own.
         device: where features are computed.
     """
     from selftaught.commands.embed import embed
 
-    names, found = embed(run, data, out=out, device=device)
-    print(f"{len(names)} x {found.shape[1]} features in {out}")
+    names, found = embed(run, data, out=out, part=part, device=device)
+    print(f"{len(names)} x {found.shape[1]} features of the {part} part in {out}")
 
 
 def classify(
-    run: Positional[Path], data: Positional[str], *, out: Path, device: Device = "auto"
+    run: Positional[Path],
+    data: Positional[str],
+    *,
+    out: Path,
+    part: Part = "train",
+    device: Device = "auto",
 ) -> None:
     """Write the class of every image to a file, with its probability.
 
@@ -34,12 +47,13 @@ def classify(
         run: folder of finetune or of distill.
         data: images.
         out: a new .csv file.
+        part: of data that have a test part of their own.
         device: where to compute.
     """
     from selftaught.commands.classify import classify
 
-    found = classify(run, data, out=out, device=device)
-    print(f"{len(found)} images and their classes in {out}")
+    found = classify(run, data, out=out, part=part, device=device)
+    print(f"{len(found)} images of the {part} part and their classes in {out}")
 
 
 def export(

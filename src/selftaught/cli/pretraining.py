@@ -6,6 +6,7 @@ from tyro.conf import Positional
 
 from selftaught import recipes
 from selftaught.cli.options import Device, print_json
+from selftaught.errors import UserError
 from selftaught.recipes import parameters
 
 Settings = tuple[str, ...]
@@ -30,6 +31,7 @@ def pretrain(method: Positional[str], data: Positional[str]) -> None:
         method: a name that `selftaught methods` lists, or package.module:function.
         data: a folder of images or of IDX files, an .npz file, digits, or a torchvision name.
     """
+    raise UserError(f"name the method first: selftaught pretrain {method} {data} --out RUN")
 
 
 def compare(
@@ -61,10 +63,10 @@ def compare(
         set: parameters of the methods, as encoder=vit-nano; each has those that it knows.
         json: print JSON.
     """
-    from rich.console import Console
 
     from selftaught.commands.compare import compare
     from selftaught.report import table
+    from selftaught.report.console import terminal
 
     names = [name for name in methods.split(",") if name]
     given = parameters.read(set, map(recipes.find, names))
@@ -81,7 +83,7 @@ def compare(
         quiet=json,
         **given,
     )
-    print_json(found) if json else Console().print(table.compared(found))
+    print_json(found) if json else terminal().print(table.compared(found))
 
 
 def doctor(

@@ -61,7 +61,8 @@ def pretrain_with(method: str, argv: list[str]) -> int:
     processes = common.pop("processes")
     if processes != 1 and not launched():
         return launch(["pretrain", method, *argv], processes)
-    words = {w.split("=")[0].removeprefix("--").removeprefix("no-") for w in argv}
+    options = [word for word in argv if word.startswith("--")]
+    words = {w.split("=")[0].removeprefix("--").removeprefix("no-") for w in options}
     named = {word.replace("-", "_") for word in words}
     given = {name: value for name, value in values.items() if name in named}
     from selftaught.commands.pretrain import pretrain

@@ -60,8 +60,9 @@ def distill(
         student: resnet-nano, vit-nano or any timm name.
         out: a new folder.
         labels: 1% of each class, 10-per-class, or all; with --label-weight.
-        test: labelled images to compare on; without it, the data's own test part.
-        steps: of training; without it ten epochs.
+        test: labelled images to compare on; without it, the data's own test part or a held-out
+            fifth, which is not trained on.
+        steps: of training; without it 600, or five epochs where these are more.
         settings: how the student is trained.
         how: where, how long and what is printed.
     """

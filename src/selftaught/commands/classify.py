@@ -10,7 +10,7 @@ from selftaught.commands.features import features
 from selftaught.commands.outputs import new_file
 from selftaught.commands.settings import device_of
 from selftaught.commands.supervised import trained_classifier
-from selftaught.data.images import open_images
+from selftaught.data.images import Part, open_images
 from selftaught.data.sources import printable
 from selftaught.pretrained import Pretrained
 from selftaught.recipes.run import Pixels
@@ -37,21 +37,27 @@ def load_classifier(run: str | Path) -> Pretrained:
 
 
 def classify(
-    run: str | Path, data: str | Path, *, out: str | Path, device: str = "auto"
+    run: str | Path,
+    data: str | Path,
+    *,
+    out: str | Path,
+    part: Part = "train",
+    device: str = "auto",
 ) -> list[Classified]:
     """Write the class of every image, and its probability, to a new .csv file, and return them.
 
-    ``run`` is the folder of `finetune` or `distill`. The columns are ``name``, ``class`` and
+    ``run`` is the folder of `finetune` or `distill`; of data that have a test part, ``part`` says
+    which. The columns are ``name``, ``class`` and
     ``probability``. Broken images are left out. Raises UserError for another ending, for a file
     that exists and where there is no classifier.
     """
     path = new_file(out, ".csv")
     classifier = load_classifier(run).to(device_of(device))
-    images = open_images(data)
+    images = open_images(data, part, classifier.pixels.channels)
     scores, index = features(classifier, classifier, images)
     probabilities, classes = scores.softmax(dim=1).max(dim=1)
     names = [printable(str(images.names[i])) for i in index.tolist()]
-    labels = [classifier.card["classes"][k] for k in classes.tolist()]
+    labels = [printable(classifier.card["classes"][k]) for k in classes.tolist()]
     found = [*map(Classified, names, labels, probabilities.tolist())]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")

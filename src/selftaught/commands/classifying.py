@@ -80,7 +80,7 @@ class Classifying(Supervised):
                 freeze_norm=own.freeze_norm and not self.scratch,
             )
             if self.last is not None:
-                method.begin_with(self.last.weight, self.last.bias)
+                method.begin_with(self.last.weight, self.last.bias, self.last.classes)
         count = len(self.chosen.items)
         batch = settings.batch_size_for(None, own.batch_size, count)
         decay = 1.0 if self.scratch else own.layer_decay
@@ -133,4 +133,5 @@ class Classifying(Supervised):
         names = open_labels(self.call["data"], "train")
         assert names is not None
         classes = names.classes[: self.chosen.classes]
-        return {"finetuned": self.call, "scratch": self.scratch, "classes": list(classes)}
+        origin = {"finetuned": self.call, "scratch": self.scratch, "classes": list(classes)}
+        return origin | self._remembered("labelled")

@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
-
 from selftaught import checkpoint, recipes
 from selftaught.commands import settings
 from selftaught.commands.evaluate import evaluate
+from selftaught.commands.outputs import own_folder
 from selftaught.commands.pretrain import pretrain
 from selftaught.data.images import open_labels
 from selftaught.errors import UserError
 from selftaught.recipes.parameters import shared_out
 from selftaught.report import table
+from selftaught.report.console import terminal
 from selftaught.runfolder import RunFolder
+
+BY_ROW = ("rows", "intervals", "sd", "notes")  # parts of an evaluation
 
 
 def compare(
@@ -38,8 +40,8 @@ def compare(
     ``parameters`` are of the recipes, such as ``encoder``: each has those that it knows.
     Every method's run lies in a folder of ``out`` and goes on there when the same call is made
     again. Where the data have labels, the rows are accuracies with baselines, best first; where
-    they have none, there are only label-free signals, which cannot rank methods: a feature's
-    spread means something else in each.
+    they have none that can be used, there are only label-free signals, which cannot rank methods: a
+    feature's spread means something else in each.
 
     Returns ``{"methods": {name: {"encoder": scores, "random": scores, "verdict": ..., "signals":
     ..., "samples_per_second": ..., "encoder_name": ...}}, "pixels": scores, "labels": bool}``, and
@@ -52,11 +54,12 @@ def compare(
     if not methods or len(set(methods)) < len(methods):
         raise UserError("give --methods a list of different names with commas")
     own = shared_out(parameters, {name: recipes.find(name) for name in methods})
-    console, folder = Console(quiet=quiet), Path(out)
-    labelled = open_labels(data, "train") is not None
-    found: dict[str, Any] = {"methods": {}, "pixels": None, "labels": labelled}
+    console, places = terminal(quiet=quiet), {name: name.replace(":", ".") for name in methods}
+    folder = own_folder(out, (*places.values(), "compare.json", "compare.md"))
+    pixels: dict[str, Any] = {}  # what their evaluation says, once it is known
+    found: dict[str, Any] = {"methods": {}}
     for name in methods:
-        place = folder / name.replace(":", ".")
+        place = folder / places[name]
         options = {"steps": steps, "minutes": minutes, "seed": seed}
         options |= {"size": size, "flip": flip, "quiet": quiet}
         run = pretrain(
@@ -68,26 +71,30 @@ def compare(
             **options,
             **own[name],
         )
-        if labelled:
-            run = _evaluated(place, data, device, run, pixels=found["pixels"])
-            found["pixels"] = run["evaluation"]["rows"]["pixels"]
+        try:
+            if "evaluation" in run or open_labels(data, "train") is not None:
+                run = _evaluated(place, data, device, run, pixels)
+                pixels = {part: run["evaluation"][part]["pixels"] for part in BY_ROW}
+        except UserError as error:
+            console.print(f"{name} is not evaluated: {error}")
         found["methods"][name] = _row(run, RunFolder(place))
-        console.print(f"{name}: {run['verdict']['word']}", highlight=False)
+        console.print(f"{name}: {run['verdict']['word']}")
+    found |= {"pixels": pixels.get("rows"), "labels": bool(pixels)}
     checkpoint.write_atomic(folder / "compare.json", json.dumps(found, indent=2).encode())
     checkpoint.write_atomic(folder / "compare.md", table.markdown(table.compared(found)).encode())
     return found
 
 
 def _evaluated(
-    place: Path, data: str | Path, device: str, run: dict[str, Any], pixels: dict[str, float] | None
+    place: Path, data: str | Path, device: str, run: dict[str, Any], pixels: dict[str, Any]
 ) -> dict[str, Any]:
     """The run with its evaluation; raw pixels are the same for all methods and taken once."""
     if "evaluation" in run:
         return run
     rows = ("encoder", "random") if pixels else ("encoder", "random", "pixels")
     result = evaluate(place, data, device=device, rows=rows)
-    if pixels:
-        result["rows"]["pixels"] = pixels
+    for part, of in pixels.items():
+        result[part]["pixels"] = of
     run["evaluation"] = result
     RunFolder(place).write(run)
     return run

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from selftaught import checkpoint, pretrained, seeds
@@ -35,6 +34,7 @@ from selftaught.nn.heads import ClassScores
 from selftaught.optim import Schedule, groups
 from selftaught.recipes.run import Pixels, Run
 from selftaught.report import table
+from selftaught.report.console import terminal
 from selftaught.runfolder import RunFolder
 
 STEPS, EPOCHS = 600, 5  # by default the longer of the two
@@ -73,7 +73,7 @@ def distill(
     if bool(labels) != bool(own.label_weight):
         raise UserError("labels count by their weight; give --labels and --label-weight together")
     teacher, card = trained_classifier(run)
-    console, place = Console(quiet=quiet), RunFolder(out)
+    console, place = terminal(quiet=quiet), RunFolder(out)
     place.check(resume=resume)
     arguments = {"run": str(run), "student": student, "labels": labels or ""} | asdict(own)
     budget = {"steps": steps, "minutes": minutes, "seed": seed, "precision": precision}
@@ -81,7 +81,7 @@ def distill(
     split = _split(data, labels, test, card)
     shown = _shown(data, split, labels, seed or 0)
     asked |= {"items": digest(*shown)}
-    same_settings(place, asked)
+    same_settings(place, asked, DistilSettings)
     job = Distilling(Training(place, asked, device, console, card), teacher, shown)
     sizes = {
         "teacher": sum(p.numel() for p in teacher.parameters()),
@@ -213,4 +213,6 @@ class Distilling(Supervised):
 
     def _origin(self) -> dict[str, Any]:
         own = self.call["arguments"]
-        return {"recipe": "distilled", "arguments": own, "architecture": {"name": own["student"]}}
+        origin = {"recipe": "distilled", "arguments": own}
+        origin |= {"architecture": {"name": own["student"]}}
+        return origin | self._remembered("labelled" if own["labels"] else "shown")

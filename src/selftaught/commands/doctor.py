@@ -5,16 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from selftaught import precision, pretrained
 from selftaught.commands import settings
 from selftaught.data.batches import batches
 from selftaught.data.images import check, open_images, open_labels
+from selftaught.errors import UserError
 from selftaught.method import ViewBatch
 from selftaught.recipes import find
+from selftaught.report.console import terminal
 from selftaught.report.live import clock
-from selftaught.train import fit
+from selftaught.train import NotFinite, fit
 
 STEPS = 4  # timed, after one to warm up
 
@@ -35,7 +36,7 @@ def doctor(
     Returns counts, the broken files with their reasons, seconds a step and a time estimate for the
     method's default budget. Raises UserError where the data cannot be used at all.
     """
-    console = Console(quiet=quiet)
+    console = terminal(quiet=quiet)
     images = open_images(data)
     place = settings.device_of(device)
     labels = open_labels(data, "train")
@@ -47,17 +48,15 @@ def doctor(
         f"used at {pixels.size} px\n"
         + (f"{len(labels.classes)} classes, for evaluation only" if labels else "no labels: fine")
         + f"\n{len(broken)} broken",
-        highlight=False,
     )
     for name, reason in broken:
-        console.print(f"  {name}: {reason}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  {name}: {reason}", soft_wrap=True)
     cost = _time(images, pixels, method, parameters, place)
     console.print(
         f"{method} with {cost['encoder']}, batch {cost['batch_size']}, {cost['precision']} on "
         f"{place}: {cost['seconds_per_step']:.2f} s a step, {cost['samples_per_second']:.0f} "
         f"samples/s\none epoch {clock(cost['seconds_per_epoch'])}, the default "
         f"{cost['epochs']:g} epochs {clock(cost['seconds_per_epoch'] * cost['epochs'])}",
-        highlight=False,
     )
     return {
         "images": len(images),
@@ -93,9 +92,12 @@ def _time(
     dtype = precision.choose("auto", place)
     began = time.perf_counter()
     drawn = (ViewBatch(tuple(map(_channels_last, b.views)), b.index) for b, _ in found)
-    for step in fit(run.method, drawn, run.optimizer, steps=STEPS + 1, dtype=dtype):
-        if step.number == 1:
-            began = time.perf_counter()
+    try:
+        for step in fit(run.method, drawn, run.optimizer, steps=STEPS + 1, dtype=dtype):
+            if step.number == 1:
+                began = time.perf_counter()
+    except NotFinite as error:
+        raise UserError(f"{error} of those that were timed; try --set lr=... lower") from error
     seconds = (time.perf_counter() - began) / STEPS
     return {
         "encoder": own.get("encoder"),

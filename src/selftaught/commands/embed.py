@@ -1,23 +1,31 @@
 """The features of every image, in a file."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from selftaught import pretrained
+from selftaught.checkpoint import write_atomic
 from selftaught.commands.features import features
 from selftaught.commands.outputs import new_file, refuse_existing
 from selftaught.commands.settings import device_of
-from selftaught.data.images import open_images
+from selftaught.data.images import Part, open_images
 from selftaught.data.sources import printable
-from selftaught.errors import UserError
 
 
 def embed(
-    run: str | Path, data: str | Path, *, out: str | Path, device: str = "auto"
+    run: str | Path,
+    data: str | Path,
+    *,
+    out: str | Path,
+    part: Part = "train",
+    device: str = "auto",
 ) -> tuple[list[str], np.ndarray]:
     """Write each image's features to ``out``; returns the names and the features (N, dim) float32.
+
+    Of data that have a test part, ``part`` says which.
 
     A ``.parquet`` file has the columns ``name`` and ``features``; a ``.npy`` file has the features
     in the order of the names, which are written beside it as ``.names.txt``. Broken images are
@@ -26,24 +34,26 @@ def embed(
     path = new_file(out, ".parquet", ".npy")
     refuse_existing(path.with_suffix(".names.txt"))
     encoder = pretrained.load(run).to(device_of(device))
-    images = open_images(data)
+    images = open_images(data, part, encoder.pixels.channels)
     found, index = features(encoder, encoder, images)
     names = [printable(images.names[int(i)]) for i in index]
     array = found.numpy()
-    try:
-        _write(path, names, array)
-    except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror}); choose another --out") from error
+    if path.suffix == ".npy":
+        lines = "".join(f"{name}\n" for name in names)
+        write_atomic(path.with_suffix(".names.txt"), lines.encode())
+    write_atomic(path, _bytes(path.suffix, names, array))
     return names, array
 
 
-def _write(path: Path, names: list[str], array: np.ndarray) -> None:
-    if path.suffix == ".npy":
-        np.save(path, array)
-        path.with_suffix(".names.txt").write_text("".join(f"{name}\n" for name in names))
-        return
+def _bytes(kind: str, names: list[str], array: np.ndarray) -> bytes:
+    """What a file of that ending holds."""
+    file = io.BytesIO()
+    if kind == ".npy":
+        np.save(file, array)
+        return file.getvalue()
     import pyarrow as pa
     from pyarrow import parquet
 
     values: Any = pa.FixedSizeListArray.from_arrays(pa.array(array.reshape(-1)), array.shape[1])
-    parquet.write_table(pa.table({"name": names, "features": values}), path)
+    parquet.write_table(pa.table({"name": names, "features": values}), file)
+    return file.getvalue()

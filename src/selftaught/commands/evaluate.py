@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,10 +10,10 @@ import torch
 from torch import Tensor
 
 from selftaught import pretrained
-from selftaught.checkpoint import write_atomic
 from selftaught.commands import probes
 from selftaught.commands.features import raw
-from selftaught.commands.parts import KINDS, Kind, Seen, kind_of, parts
+from selftaught.commands.outputs import keep
+from selftaught.commands.parts import KINDS, Kind, Seen, content, kind_of, parts
 from selftaught.commands.scores import Score, mean_score, over_draws, rounded_rows, score_of
 from selftaught.commands.settings import device_of
 from selftaught.errors import UserError
@@ -75,7 +74,10 @@ def _svm(seen: Seen) -> dict[str, Score]:
 
 
 def _retrieval(seen: Seen) -> dict[str, Score]:
-    return {name: mean_score(values) for name, values in retrieval(*seen.features).items()}
+    found, count = retrieval(*seen.features), len(seen.features[2])
+    used = len(found["map"])
+    note = "" if used == count else f"of the {used:,} of {count:,} whose class is in train"
+    return {name: mean_score(values)._replace(note=note) for name, values in found.items()}
 
 
 def _clustering(seen: Seen) -> dict[str, Score]:
@@ -123,7 +125,8 @@ def evaluate(
     Returns ``{"rows": {"encoder": {"knn/20": ..., ...}, "random": ..., "pixels": ...}, "intervals":
     {"encoder": {"knn/20": [low, high], ...}, ...}, "sd": the same of protocols that draw, "notes":
     what to know of a number, as that a fit did not converge, "left_out": {protocol: why},
-    "versions": of the protocols, "train": N, "test": N, "split": how the test part was chosen}``.
+    "versions": of the protocols, "train": N, "test": N, "split": how the test part was chosen,
+    "content": a digest of the images and their labels}``.
     Features are taken in float32, once for all protocols, and with ``cached`` once for all calls;
     that the encoder did not change is asserted. ``rows`` leaves out baselines that the caller has
     already. Raises UserError where labels are missing, a protocol is unknown or made for other
@@ -170,20 +173,20 @@ def evaluate(
         "train": counts[0],
         "test": counts[1],
         "split": split,
+        "content": content(train, held),
     }
 
 
 def record(run: str | Path, data: str | Path, found: dict[str, Any]) -> None:
     """Add what was found to ``evaluation.json`` in the run's folder, by the name of the data.
 
-    Protocols that were measured before on the same split stay. A folder that cannot be written to
-    stays as it is.
+    Protocols that were measured before on the same images and labels stay. A folder that cannot be
+    written to stays as it is, with a warning.
     """
     everything = recorded(run)
     found = merged(everything.get(str(data), {}), found)
     everything[str(data)] = found | {"date": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-    with suppress(OSError):
-        write_atomic(Path(run).expanduser() / RECORD, json.dumps(everything, indent=2).encode())
+    keep(Path(run).expanduser() / RECORD, everything)
 
 
 def recorded(run: str | Path) -> dict[str, Any]:
@@ -196,8 +199,8 @@ def recorded(run: str | Path) -> dict[str, Any]:
 
 
 def merged(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    """What was found, and what protocols found before that it lacks, on the same split."""
-    if any(before.get(key) != found[key] for key in ("split", "train", "test")):
+    """What was found, and what protocols found before that it lacks, on the same data."""
+    if any(before.get(key) != found.get(key) for key in ("split", "train", "test", "content")):
         return found
     parts = {}
     for part in ("rows", "intervals", "sd", "notes"):

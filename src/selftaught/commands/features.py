@@ -94,7 +94,7 @@ def _keep(path: Path, x: Tensor, index: Tensor) -> None:
 
     A cache that cannot be written is none.
     """
-    with suppress(OSError):
+    with suppress(OSError, UserError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, save({"features": x.contiguous(), "index": index.contiguous()}))
         files = sorted(path.parent.glob("*.safetensors"), key=lambda f: f.stat().st_mtime)

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from rich.console import Console
 from torch import nn
 
 from selftaught import checkpoint, pretrained
 from selftaught.commands import settings
 from selftaught.commands.classifying import Chosen, Classifying
 from selftaught.commands.features import features
+from selftaught.commands.outputs import own_folder
 from selftaught.commands.parts import Labelled, parts
 from selftaught.commands.scores import Score, mean_score, rounded
 from selftaught.commands.supervised import (
@@ -29,10 +29,12 @@ from selftaught.data.sources import printable
 from selftaught.protocols.convex import doubts
 from selftaught.protocols.linear import LogregResult, logreg
 from selftaught.report import table
+from selftaught.report.console import terminal
 from selftaught.runfolder import RunFolder
 
 CLASSIFIERS = {"fine-tuned": False, "from scratch": True}  # and whether it begins from scratch
 PLACES = {name: name.replace(" ", "-") for name in CLASSIFIERS}  # their folders
+FILES = ("labels.txt", "finetune.json")
 
 
 def finetune(
@@ -70,7 +72,7 @@ def finetune(
     budget = {"steps": steps, "minutes": minutes, "seed": seed, "precision": precision}
     call = call_of(data, size, arguments, **budget)
     train, held, split = parts(data, test, card=card)
-    console, folder = Console(quiet=quiet), Path(out).expanduser()
+    console, folder = terminal(quiet=quiet), own_folder(out, (*PLACES.values(), *FILES))
     some = Chosen.of(train, labels, call["seed"])
     places = {name: RunFolder(folder / place) for name, place in PLACES.items()}
     for place in places.values():
@@ -81,16 +83,21 @@ def finetune(
     found: dict[str, Score] = {}
     for name, scratch in CLASSIFIERS.items():
         asked = call | {"method": name, "items": some.digest}
-        same_settings(places[name], asked)
+        same_settings(places[name], asked, FineTuneSettings)
         training = Training(places[name], asked, device, console, card)
         job = Classifying(training, some, scratch=scratch, last=None if scratch else last)
         job.complete()
         found[name] = job.accuracy(held)
     _write_items(folder / "labels.txt", train, some, data)
     found |= dict(probes.scores(held))
+    notes = {name: score.note for name, score in found.items() if score.note}
+    if probes.frozen is None:
+        notes["fine-tuned"] = (
+            "no class has two labels, so that no regression could be fitted to begin with"
+        )
     result = {
         **rounded(found),
-        "notes": {name: score.note for name, score in found.items() if score.note},
+        "notes": notes,
         "labels": len(some.items),
         "test": int(held.chosen.sum()),
         "split": split,

@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from selftaught import checkpoint, dist, precision, pretrained, recipes, seeds
+from selftaught.allocator import is_short, shortage
 from selftaught.commands import pictures, settings
 from selftaught.commands.heldout import Probes, kept
 from selftaught.commands.log import Log
@@ -118,7 +119,7 @@ class Job:
         fresh = dist.first(lambda: not (saved.is_dir() and any(saved.iterdir())))
         if self.call.get("init") and fresh:
             said = initialise(run.method, self.call["init"])
-            self.console.print(said, highlight=False)
+            self.console.print(said)
         return self._placed(run)
 
     def _placed(self, run: Run) -> Run:
@@ -173,7 +174,6 @@ class Job:
             f"encoder {self.call['arguments'].get('encoder')}, {run.method.encoder.dim} features; "
             f"{trained:.1f} M trained parameters; batch {run.batch_size}\n"
             f"{how}, {torch.get_num_threads()} threads",
-            highlight=False,
         )
 
     # Training
@@ -188,6 +188,14 @@ class Job:
         try:
             with Stop() as stop:
                 self._train(workers, draw_every, stop)
+        except (MemoryError, RuntimeError) as error:
+            if not is_short(error):
+                raise
+            batch = self.run.batch_size
+            raise UserError(
+                f"{shortage()} with a batch of {batch} images of {self.pixels.size} pixels; "
+                f"try a --batch-size of {max(2, batch // 2)}, a smaller --size or encoder"
+            ) from error
         finally:
             self.description["training_seconds"] = round(before + time.monotonic() - began, 1)
             if self.folder.begun():
@@ -319,7 +327,7 @@ class Job:
         self.folder.write(self.description)
         self._save(0)
         epochs = steps * self.run.batch_size / len(self.trained_on)
-        self.console.print(f"{steps} steps, {epochs:.1f} epochs", highlight=False)
+        self.console.print(f"{steps} steps, {epochs:.1f} epochs")
         return steps
 
     def _measure(self, seconds: float, workers: int) -> tuple[int, int]:
@@ -346,7 +354,6 @@ class Job:
         self.console.print(
             f"{warm.samples / speed:.0f} samples/s: {clock(seconds)} are enough for "
             f"{max(0, int(left / speed))} steps",
-            highlight=False,
         )
         return max(1, int(left / speed)), probes
 
@@ -396,10 +403,12 @@ class Job:
         """Put the newest checkpoint back; the step it was saved at."""
         found = checkpoint.latest(self.folder.checkpoints)
         if found is None:
+            self.folder.rewind(0)
+            self.console.print("no checkpoint is left; beginning again")
             return 0
         step, state = found
         self.run.method.load_state_dict(state["method"])
         self.run.optimizer.load_state_dict(state["optimizer"])
         self.folder.rewind(step)
-        self.console.print(f"going on from step {step}", highlight=False)
+        self.console.print(f"going on from step {step}")
         return step

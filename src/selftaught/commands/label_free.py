@@ -1,6 +1,7 @@
 """What can be said of an encoder without labels."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,9 @@ def label_free(
     All are of the encoder's features (RankMe's paper takes the projections). Those of the spectrum
     and of uniformity are taken on an even sample of the images as evaluation sees them, `SAMPLES`
     or twice the features' width; alignment and LiDAR on `VIEWS` random views of each of `GROUPS`
-    images, the same for all methods: crops of 0.15 to 1 of the image, flipped, with changed
-    colours. They compare runs of one method: ``against`` are other runs of the same method and
+    images, the same for all methods: crops of 0.15 to 1 of the image, mirrored unless those of the
+    run are not, with changed colours; each encoder sees them normalised as it was trained. They
+    compare runs of one method: ``against`` are other runs of the same method and
     encoder.
 
     Returns ``{"rows": {"encoder": {"rankme": ..., ...}, "random": ..., PATH: ...}, "images": N,
@@ -45,20 +47,22 @@ def label_free(
     the terms whose value is known where nothing is learnt, as the run ended. Raises UserError for
     what the user can mend, and for runs of different methods or encoders.
     """
-    encoder, images = pretrained.load(run), open_images(data)
+    encoder = pretrained.load(run)
+    images = open_images(data, channels=encoder.pixels.channels)
     others = {str(path): pretrained.load(path) for path in against}
     for path, other in others.items():
         _require_alike(run, encoder, path, other)
     place = device_of(device)
-    plain = sample(images, encoder.views, max(SAMPLES, 2 * encoder.dim))
-    views = _views(encoder, images)
     random = pretrained.untrained(encoder.card)
     shown = {"encoder": encoder, "random": random, **others}
     return {
-        "rows": {name: _signals(net.to(place), plain, views) for name, net in shown.items()},
-        "images": sum(len(x) for x in plain),
+        "rows": {
+            name: _signals(net.to(place), images, flip=encoder.pixels.flip)
+            for name, net in shown.items()
+        },
+        "images": min(len(images), samples(encoder)),
         "dim": encoder.dim,
-        "groups": [len(views), VIEWS],
+        "groups": [min(len(images), GROUPS), VIEWS],
         "loss": _fingerprints(run),
     }
 
@@ -66,7 +70,8 @@ def label_free(
 def _require_alike(run: str | Path, encoder: Pretrained, path: str, other: Pretrained) -> None:
     """Raises UserError where signals say nothing of which of two encoders is the better one."""
     said = [
-        f"{card['recipe']} with {card['arguments'].get('encoder')} on {pixels.size} pixels"
+        f"{card['recipe']} with {card['arguments'].get('encoder')} on {pixels.channels} x "
+        f"{pixels.size} x {pixels.size} pixels"
         for card, pixels in ((encoder.card, encoder.pixels), (other.card, other.pixels))
     ]
     if said[0] != said[1]:
@@ -86,10 +91,15 @@ def _fingerprints(run: str | Path) -> dict[str, dict[str, float]]:
     return {n: {"value": terms[n], "guess": v} for n, v in guess.items() if n in terms}
 
 
-def _views(encoder: Pretrained, images: Images) -> Tensor:
+def samples(encoder: Pretrained) -> int:
+    """How many images the spectrum of an encoder's features is taken on."""
+    return max(SAMPLES, 2 * encoder.dim)
+
+
+def _views(net: Pretrained, images: Images, *, flip: bool) -> Tensor:
     """Random views of some images: (N, VIEWS, C, S, S)."""
-    look = Look(view_share=1.0)
-    maker = look.views(encoder.pixels, encoder.encoder, count=VIEWS)  # pyright: ignore
+    pixels, look = replace(net.pixels, flip=flip), Look(view_share=1.0)
+    maker = look.views(pixels, net.encoder, count=VIEWS)  # pyright: ignore
     index = evenly(min(GROUPS, len(images)), len(images))
     read, _, _ = images.gather(index)
     drawn = maker.draw(seeds.generator(0, "views of groups"), len(index))
@@ -97,8 +107,10 @@ def _views(encoder: Pretrained, images: Images) -> Tensor:
 
 
 @torch.no_grad()
-def _signals(net: Pretrained, plain: list[Tensor], views: Tensor) -> dict[str, float | None]:
+def _signals(net: Pretrained, images: Images, *, flip: bool) -> dict[str, float | None]:
     device = next(net.parameters()).device
+    plain = sample(images, net.views, samples(net))
+    views = _views(net, images, flip=flip)
     features = torch.cat([finite(net(x.to(device)).float().cpu()) for x in plain])
     parts = views.flatten(0, 1).split(BATCH)
     groups = torch.cat([finite(net(x.to(device)).float().cpu()) for x in parts])

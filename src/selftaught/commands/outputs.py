@@ -1,7 +1,12 @@
 """Files that commands write, none of which overwrites another."""
 
+import json
+import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
+from selftaught.checkpoint import write_atomic
 from selftaught.errors import UserError
 
 
@@ -21,3 +26,22 @@ def refuse_existing(path: Path) -> None:
     """Raises UserError for a file that is there already."""
     if path.exists():
         raise UserError(f"{path} exists and is not overwritten; give another name to --out")
+
+
+def own_folder(out: str | Path, ours: Collection[str]) -> Path:
+    """A folder for what a command writes under the names ``ours``, or that holds only such.
+
+    Raises UserError where something else is in it.
+    """
+    path = Path(out).expanduser()
+    if path.is_dir() and any(p.name[0] != "." and p.name not in ours for p in path.iterdir()):
+        raise UserError(f"{path} holds other things; give a new folder to --out")
+    return path
+
+
+def keep(path: Path, found: Mapping[str, Any]) -> None:
+    """Write numbers that have been printed already as JSON; warns where that cannot be."""
+    try:
+        write_atomic(path, json.dumps(found, indent=2).encode())
+    except UserError as error:
+        print(f"selftaught: warning: not kept: {error}", file=sys.stderr)

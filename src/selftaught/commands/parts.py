@@ -1,5 +1,6 @@
 """Labelled data in a train and a test part, and what a network makes of them."""
 
+import hashlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -83,24 +84,25 @@ def parts(
 ) -> tuple[Labelled, Labelled, str]:
     """The train part and the test part, and how the latter was chosen.
 
-    With the ``card`` of an encoder it also says whether that was pre-trained on the images of a
-    test part that is held out. Raises UserError where the data have no labels of that kind, other
+    With the ``card`` of an encoder it also says whether that was trained on the images of the test
+    part, or with their labels. Raises UserError where the data have no labels of that kind, other
     classes in either part, or the same images in both.
     """
-    images, labels = open_images(data), _opened(data, "train", kind)
+    channels = (card or {}).get("pixels", {}).get("channels")
+    images, labels = open_images(data, channels=channels), _opened(data, "train", kind)
     values, everything = _values(labels), torch.ones(len(images), dtype=torch.bool)
     if test is None and not has_part(data, "test"):
         order = torch.randperm(len(images), generator=seeds.generator(SPLIT_SEED, "held out"))
         held = torch.zeros(len(images), dtype=torch.bool)
         held[order[: max(1, round(HELD_OUT * len(images)))]] = True
         split = f"test: a fifth of {images.name}, held out by seed {SPLIT_SEED}"
-        split += _pretrained_on(images, card or {})
+        split += _trained_on(images, card or {})
         return Labelled(images, values, ~held), Labelled(images, values, held), split
     source = data if test is None else test
     part = "test" if has_part(source, "test") else "train"
     others = _opened(source, part, kind)
     renumbered = _renumbered(others, labels, f"{source}", f"{data}")
-    held_images = open_images(source, part)
+    held_images = open_images(source, part, channels)
     if test is not None and _same(images, held_images):
         raise UserError(
             f"{source} holds the images of {data}, which are trained on; give others to --test, or "
@@ -109,17 +111,28 @@ def parts(
     return (
         Labelled(images, values, everything),
         Labelled(held_images, renumbered, torch.ones(len(held_images), dtype=torch.bool)),
-        f"test: the {part} part of {source}",
+        f"test: the {part} part of {source}{_trained_on(held_images, card or {})}",
     )
 
 
-def _pretrained_on(images: Images, card: Mapping[str, Any]) -> str:
-    """The end of a sentence, where an encoder was trained on these images."""
-    if card.get("data", {}).get("fingerprint") != images.fingerprint():
-        return ""
-    if "finetuned" in card or "transferred" in card:
+def content(*found: Labelled) -> str:
+    """Tells images, their labels and their choice from others, 16 hex digits."""
+    digest = hashlib.sha256()
+    for images, values, chosen in found:
+        masks = isinstance(values, Masks)
+        said = values.stamp().encode() if masks else values.numpy().tobytes()
+        digest.update(images.stamp().encode() + said + chosen.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _trained_on(images: Images, card: Mapping[str, Any]) -> str:
+    """The end of a sentence, where an encoder was trained on the images that it is tested on."""
+    own = images.fingerprint()
+    if own in card.get("labelled", ()):
         return "; the encoder was trained on its images, and with labels of the same data"
-    return "; its images, not its labels, were pre-trained on"
+    if own in (card.get("data", {}).get("fingerprint"), *card.get("shown", ())):
+        return "; its images, not its labels, were pre-trained on"
+    return ""
 
 
 def _same(one: Images, other: Images) -> bool:

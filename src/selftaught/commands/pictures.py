@@ -39,6 +39,7 @@ def reconstruct(
     image made exactly again counts 100 dB. No ``ssim`` for images smaller than its window. Raises
     UserError for a run that makes no images again.
     """
+    _check_count(count)
     method, pixels, name = pretrained.method_of(run)
     method.to(settings.device_of(device))
     if not isinstance(method, Reconstructs):
@@ -77,6 +78,7 @@ def sample(
     lie to those of real ones: ``{"frechet": ..., "precision": ..., "recall": ..., "images": N,
     "encoder": ...}``; else an empty dict. Raises UserError for a run that makes no new images.
     """
+    _check_count(count)
     if (encoder is None) != (data is None):
         raise UserError("samples are measured by an encoder on data; give --encoder and --data")
     method, pixels, name = pretrained.method_of(run)
@@ -86,6 +88,7 @@ def sample(
         if not isinstance(method, Codes):
             raise UserError(f"{name} has no codes to go between; use a run of vae, bigan or aae")
         x, _ = _held_out(between, pixels, 2 * SHOWN)
+        x = x[: len(x) // 2 * 2]
         with undisturbed(method, seed):
             rows = _between(method, x)
         _written(path, lambda: grid.tiles(_shown(rows, pixels), path, across=SHOWN))
@@ -153,7 +156,7 @@ def _shown(x: Tensor, pixels: Pixels) -> Tensor:
 def _held_out(data: str | Path, pixels: Pixels, count: int = SCORED) -> tuple[Tensor, str]:
     """Preprocessed images, evenly spread, of the data's test part where it has one."""
     part = "test" if has_part(data, "test") else "train"
-    images = open_images(data, part)
+    images = open_images(data, part, pixels.channels)
     return torch.cat(settings.sample(images, pretrained.plain_views(pixels), count)), part
 
 
@@ -176,6 +179,11 @@ def _measured(
     precision, recall = pictures.precision_recall(real, made)
     found = {"frechet": pictures.frechet(real, made), "precision": precision, "recall": recall}
     return found | {"images": len(x), "part": part, "encoder": str(encoder)}
+
+
+def _check_count(count: int) -> None:
+    if count < 1:
+        raise UserError(f"{count} images to draw; use --count with 1 or more")
 
 
 def _written(path: Path, write: Any) -> None:

@@ -15,6 +15,7 @@ from selftaught.commands.job import Job
 from selftaught.data.images import open_labels
 from selftaught.errors import UserError
 from selftaught.report import curves, table
+from selftaught.report.console import terminal
 from selftaught.runfolder import RunFolder
 
 
@@ -75,14 +76,12 @@ def pretrain(
     if not 0 <= draw_every < math.inf:
         raise UserError(f"{draw_every} minutes between pictures; use --draw-every with 0 or more")
     with dist.joined():
-        folder, console = RunFolder(out), Console(quiet=quiet or not dist.is_first())
+        folder, console = RunFolder(out), terminal(quiet=quiet or not dist.is_first())
         asked = dist.first(lambda: _checked(asked, folder, resume))
         job = Job(folder, asked, settings.device_of(device), console)
         with folder.lock():
             if job.description.get("finished"):
-                console.print(
-                    f"{folder.path} is finished; nothing to train", highlight=False, soft_wrap=True
-                )
+                console.print(f"{folder.path} is finished; nothing to train", soft_wrap=True)
             else:
                 job.train(workers, 60 * draw_every)
                 _finish(job)
@@ -151,13 +150,19 @@ def _finish(job: Job) -> None:
 
 
 def _evaluate(job: Job, when: str) -> None:
-    """Add the table to run.json where the data have labels; training is over by now."""
+    """Add the table to run.json where the data have labels; training is over by now.
+
+    Labels that are of no use are said, and take nothing from the run, which needs none.
+    """
     if when == "off" or "evaluation" in job.description:
         return
-    if open_labels(job.call["data"], "train") is not None:
-        found = evaluate_run(job.folder.path, job.call["data"], device=str(job.device))
-        job.description["evaluation"] = found
-        job.folder.write(job.description)
+    try:
+        if open_labels(job.call["data"], "train") is not None:
+            found = evaluate_run(job.folder.path, job.call["data"], device=str(job.device))
+            job.description["evaluation"] = found
+            job.folder.write(job.description)
+    except UserError as error:
+        job.console.print(f"not evaluated: {error}", soft_wrap=True)
 
 
 def _conclude(description: dict[str, Any], folder: RunFolder, console: Console) -> None:
@@ -168,16 +173,13 @@ def _conclude(description: dict[str, Any], folder: RunFolder, console: Console) 
         f"effective rank {'unknown (too few images)' if rank is None else format(rank, '.1f')} of "
         f"{signals['dim']}, feature std {signals['feature_std']:.2f} (1: spread evenly, 0: "
         f"collapsed), on {signals['n']} images",
-        highlight=False,
     )
     found = description["verdict"]
-    console.print(f"{found['word']}: {found['sentence']}", highlight=False)
+    console.print(f"{found['word']}: {found['sentence']}")
     if "evaluation" in description:
         table.show(description["evaluation"], console)
     console.print(
         f"\nimport selftaught\n\nencoder = selftaught.load({str(folder.path)!r})\n"
         "features = encoder(encoder.preprocess(images))  # paths, PIL images or uint8 arrays",
-        highlight=False,
-        markup=False,
         soft_wrap=True,
     )

@@ -4,7 +4,6 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -13,10 +12,11 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from selftaught import checkpoint, pretrained, seeds
+from selftaught import pretrained, seeds
 from selftaught.commands import settings
 from selftaught.commands.classifying import Chosen, Classifying
 from selftaught.commands.features import features
+from selftaught.commands.outputs import keep
 from selftaught.commands.parts import Labelled, parts
 from selftaught.commands.scores import Score, mean_score, rounded_rows
 from selftaught.commands.supervised import Training, call_of, trained_classifier
@@ -28,6 +28,7 @@ from selftaught.pretrained import Pretrained
 from selftaught.protocols import attacks, corruptions
 from selftaught.protocols.convex import doubts
 from selftaught.protocols.linear import logreg
+from selftaught.report.console import terminal
 from selftaught.runfolder import RunFolder
 
 EPSILONS = (1.0, 2.0, 4.0, 8.0)  # of 255 levels
@@ -97,14 +98,14 @@ def robustness(
     _check(asked)
     like = pretrained.load(run)
     train, held, split = parts(data, test, card=like.card)
-    place, console = settings.device_of(device), Console(quiet=quiet)
+    place, console = settings.device_of(device), terminal(quiet=quiet)
     net, origin = _supervised(run, data, supervised, steps, seed, device, like, train, console)
     like.to(place)
     networks, notes = _networks(like, net.to(place), train)
     x, y = _test(held, like, images)
     found: dict[str, dict[str, Any]] = {}
     for row, network in networks.items():
-        console.print(f"{row} ...", highlight=False)
+        console.print(f"{row} ...")
         network = network.to(place).eval().requires_grad_(False)
         found[row] = _measured(network, x, y, asked, place)
     result = _result(found, asked) | {
@@ -137,6 +138,12 @@ def _check(asked: Asked) -> None:
             f"--epsilons {', '.join(f'{e:g}' for e in asked.epsilons)} of 255 levels; use numbers "
             "above 0 and up to 255"
         )
+    for given in (asked.attacks, asked.corruptions, asked.epsilons):
+        if len(set(given)) < len(given):
+            names = ", ".join(
+                f"{each:g}" if isinstance(each, float) else str(each) for each in given
+            )
+            raise UserError(f"{names} has one twice; name each once")
     if asked.images < 1:
         raise UserError(f"--images {asked.images}; use 1 or more of the test part")
 
@@ -329,7 +336,7 @@ def _mce(
 def _record(run: str | Path, data: str | Path, found: dict[str, Any]) -> None:
     """Keep what was found in ``robustness.json``, by the name of the data.
 
-    A folder that cannot be written to stays as it is.
+    A folder that cannot be written to stays as it is, with a warning.
     """
     path = Path(run).expanduser() / "robustness.json"
     try:
@@ -337,5 +344,4 @@ def _record(run: str | Path, data: str | Path, found: dict[str, Any]) -> None:
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}); remove it and measure again") from error
     everything[str(data)] = found | {"date": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-    with suppress(OSError):
-        checkpoint.write_atomic(path, json.dumps(everything, indent=2).encode())
+    keep(path, everything)

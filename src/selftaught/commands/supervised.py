@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from selftaught.commands.features import features
 from selftaught.commands.job import Job
 from selftaught.commands.parts import Labelled
 from selftaught.commands.scores import Score, mean_score
+from selftaught.data.images import Images, open_images
 from selftaught.errors import UserError
 from selftaught.health import Verdict, verdict
 from selftaught.method import Method
@@ -24,6 +25,9 @@ from selftaught.recipes.run import Pixels
 from selftaught.recipes.shared import Look
 from selftaught.runfolder import RunFolder
 from selftaught.views.image import Views
+
+#: What a card says of the encoder itself, and of none that is trained from it.
+OF_THE_ENCODER = ("signals", "verdict", "evaluation", "accuracy", "exported", "dim")
 
 
 class Training(NamedTuple):
@@ -51,7 +55,8 @@ class Supervised(Job):
             if not self.description.get("finished"):
                 self.train(0, 0.0)
                 self._after_training()
-                card = self.card | self._origin() | {"steps": self.description["steps"]}
+                begun = {key: v for key, v in self.card.items() if key not in OF_THE_ENCODER}
+                card = begun | self._origin() | {"steps": self.description["steps"]}
                 pretrained.write(self.folder.path, self.run.method.encoder, card)
                 self.description["finished"] = True
                 self.folder.write(self.description)
@@ -86,16 +91,21 @@ class Supervised(Job):
     def _pixels(self) -> Pixels:
         return Pixels.read(self.card["pixels"])
 
+    def _open(self, data: str) -> Images:
+        return open_images(data, channels=self.card["pixels"]["channels"])
+
     def _origin(self) -> dict[str, Any]:
         """What the card says besides that of the encoder it began with."""
         raise NotImplementedError
 
+    def _remembered(self, how: str) -> dict[str, list[str]]:
+        """The data that the card's encoder was trained on so, these too: their fingerprints."""
+        return {how: sorted({*self.card.get(how, ()), self.images.fingerprint()})}
+
     def _say(self, what: str) -> None:
         trained = pretrained.parameter_count([self.run.method]) / 1e6
         batch = self.run.batch_size
-        self.console.print(
-            f"\n{what}; batch {batch}, {trained:.1f} M trained parameters", highlight=False
-        )
+        self.console.print(f"\n{what}; batch {batch}, {trained:.1f} M trained parameters")
 
 
 @torch.no_grad()
@@ -182,21 +192,35 @@ def call_of(
     return asked | {"arguments": dict(arguments)}
 
 
-def same_settings(place: RunFolder, asked: Mapping[str, Any]) -> None:
-    """Raises UserError where the run was begun with other settings or on other labels."""
+def same_settings(place: RunFolder, asked: Mapping[str, Any], kind: Any) -> None:
+    """Raises UserError where the run was begun with other settings or on other labels.
+
+    ``kind`` are the settings' defaults, of which a run may lack those that are newer than it.
+    """
     if not place.begun():
         return
     begun = place.describe()["call"]
-    differ = [k for k in asked if k != "data" and begun.get(k) != asked[k]]
-    if differ == ["items"]:
+    own = asdict(kind()) | begun["arguments"]
+    differ = [
+        f"{name} was {own.get(name)}, not {value}"
+        for name, value in asked["arguments"].items()
+        if own.get(name) != value
+    ]
+    others = asked.keys() - {"data", "arguments", "items"}
+    differ += [
+        f"{name} was {begun.get(name)}, not {asked[name]}"
+        for name in asked
+        if name in others and begun.get(name) != asked[name]
+    ]
+    if not differ and begun.get("items") != asked.get("items"):
         raise UserError(
             f"{place.path} was begun on other labelled images; resume with the same data and "
             "--test, or give another folder to --out"
         )
     if differ:
         raise UserError(
-            f"{place.path} was begun with other settings ({', '.join(differ)}); resume with the "
-            "same, or give another folder to --out"
+            f"{place.path} has other settings: {'; '.join(differ)}; resume with the same, or give "
+            "another folder to --out"
         )
 
 

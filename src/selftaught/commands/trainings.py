@@ -23,7 +23,8 @@ class FineTuneSettings:
         freeze: train the linear classifier only.
         freeze_norm: keep the statistics of the encoder's batch norm as they are.
         probe: begin with the logistic regression on the frozen features as the last layer.
-        mix: share of the fine-tuned weights; the others are those that it began with (WiSE-FT).
+        mix: share of the fine-tuned weights; the others are those that it began with (WiSE-FT),
+            and none where it began without the regression.
         batch_size: images a step.
         lr: learning rate of the last layer after the warm-up.
         weight_decay: of weight matrices and kernels.
@@ -53,6 +54,10 @@ class FineTuneSettings:
             )
         if not 0 <= self.mix <= 1:
             raise UserError(f"a mix of {self.mix}; use --mix with a number from 0 to 1")
+        if not self.probe and self.mix not in (1, type(self).mix):
+            raise UserError(
+                "weights are mixed with those of a probe; leave out --mix or --no-probe"
+            )
 
 
 @dataclass(frozen=True)

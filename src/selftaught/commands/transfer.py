@@ -12,6 +12,7 @@ from rich.console import Console
 from selftaught import checkpoint, pretrained, seeds
 from selftaught.commands import settings
 from selftaught.commands.dense import Chosen, Detecting, Segmenting, Transferring
+from selftaught.commands.outputs import own_folder
 from selftaught.commands.supervised import Training, call_of, same_settings
 from selftaught.commands.trainings import TransferSettings, chosen
 from selftaught.data.annotated import Annotated, require_sizes
@@ -20,6 +21,7 @@ from selftaught.data.sources import evenly, printable
 from selftaught.errors import UserError
 from selftaught.protocols.dense import require_extra
 from selftaught.report import table
+from selftaught.report.console import terminal
 from selftaught.report.grid import side_by_side
 from selftaught.runfolder import RunFolder
 
@@ -27,7 +29,9 @@ Task = Literal["detection", "segmentation"]
 
 JOBS: dict[str, type[Transferring]] = {"detection": Detecting, "segmentation": Segmenting}
 LARGEST = {"cpu": 128, "cuda": 512}  # pixels, when no size is asked for
-ROWS = {"pre-trained": False, "from scratch": True}
+ROWS = {"pre-trained": False, "from scratch": True}  # and whether it begins from scratch
+PLACES = {name: name.replace(" ", "-") for name in ROWS}  # their folders
+FILES = ("images.txt", "predictions.png", "transfer.json")
 SHOWN = 6  # test images in the picture
 
 
@@ -65,7 +69,8 @@ def transfer(
     own, card = chosen(TransferSettings, more, "transfer"), pretrained.read_card(run)
     budget = {"steps": steps, "minutes": minutes, "seed": seed, "precision": precision}
     call = call_of(data, None, {}, **budget)
-    places = {name: RunFolder(Path(out) / name.replace(" ", "-")) for name in ROWS}
+    folder = own_folder(out, (*PLACES.values(), *FILES))
+    places = {name: RunFolder(folder / place) for name, place in PLACES.items()}
     for place in places.values():
         place.check(resume=resume)
     train, held = _parts(data, card, task)
@@ -73,12 +78,12 @@ def transfer(
     size = _size(own.size, some, settings.device_of(device).type)
     arguments = {"run": str(run)} | asdict(replace(own, size=size))
     call |= {"size": size, "arguments": arguments, "annotations": train.digest}
-    console, jobs = Console(quiet=quiet), {}
+    console, jobs = terminal(quiet=quiet), {}
     for name, part in (("train", train), ("test", held)):
         _say_left_out(console, name, part.left_out)
     for name, place in places.items():
         asked = call | {"method": f"{task}, {name}"}
-        same_settings(place, asked)
+        same_settings(place, asked, TransferSettings)
         training = Training(place, asked, device, console, card)
         jobs[name] = JOBS[task](training, some, scratch=ROWS[name])
         jobs[name].complete()
@@ -91,7 +96,6 @@ def transfer(
         "left_out": {"train": train.left_out, "test": held.left_out},
         "call": call,
     }
-    folder = Path(out).expanduser()
     _write_items(folder / "images.txt", some)
     _draw(folder / "predictions.png", jobs, held)
     checkpoint.write_atomic(folder / "transfer.json", json.dumps(result, indent=2).encode())
@@ -103,7 +107,7 @@ def _say_left_out(console: Console, name: str, count: int) -> None:
     if count:
         boxes = "1 box" if count == 1 else f"{count} boxes"
         are = "is empty or outside its" if count == 1 else "are empty or outside their"
-        console.print(f"{boxes} of the {name} part {are} image and left out", highlight=False)
+        console.print(f"{boxes} of the {name} part {are} image and left out")
 
 
 def _parts(data: str | Path, card: Mapping[str, Any], task: str) -> tuple[Annotated, Annotated]:

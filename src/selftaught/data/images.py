@@ -20,7 +20,14 @@ import torch
 from torch import Tensor
 
 from selftaught.data.decode import Broken
-from selftaught.data.sources import ArrayImages, FolderImages, Images, Skipped, folder_name
+from selftaught.data.sources import (
+    ArrayImages,
+    FolderImages,
+    Images,
+    Skipped,
+    folder_name,
+    recoloured,
+)
 from selftaught.errors import UserError
 
 Part = Literal["train", "test"]
@@ -30,6 +37,14 @@ EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm"),
 )
+
+#: Names of a folder's parts, in any case, and what they mean.
+PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+}
+RUNS = {"run.json", "transfer.json"}  # in folders of our own, whose pictures are no data
 
 _DAMAGE = (zipfile.BadZipFile, zlib.error)
 _BY_FLAG: dict[Part, dict[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
@@ -53,13 +68,18 @@ class Labels(NamedTuple):
     classes: tuple[str, ...]
 
 
-def open_images(data: str | Path, part: Part = "train") -> Images:
+def open_images(
+    data: str | Path, part: Part = "train", channels: Literal[1, 3] | None = None
+) -> Images:
     """The images of DATA, without labels: they never meet here, `open_labels` is another function.
+
+    With ``channels`` they are grey or in colour, as an encoder wants them, whatever they are.
 
     DATA is one of
 
     - a folder of images, at any depth; where all lie below `train/` and `test/` (or `val/`), these
-      are the parts. Hidden files are left out, links are followed, each folder is listed once.
+      are the parts, in any case and also as `training/`, `testing/`, `valid/` or `validation/`.
+      Hidden files and folders of runs are left out, links are followed, each folder is listed once.
       Where a part has `images/` and `masks/` and nothing else, what lies in `masks/` are labels;
     - a folder of IDX files as MNIST has them, gzipped or not;
     - an `.npz` file with `x`, uint8 (N, H, W) or (N, H, W, C), and perhaps `x_test`;
@@ -75,10 +95,11 @@ def open_images(data: str | Path, part: Part = "train") -> Images:
         raise UserError(f"{data} holds {len(items)} image(s) in its {part} part; give at least 2")
     if isinstance(items, np.ndarray):
         x = torch.from_numpy(items)
-        return ArrayImages(x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2), source.name)
+        x = x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2)
+        return ArrayImages(recoloured(x, channels or (1 if x.shape[1] == 1 else 3)), source.name)
     root = Path(data).expanduser()
-    if part == "train":
-        return FolderImages(root, items)
+    if part == "train" or channels:
+        return FolderImages(root, items, channels)
     train = FolderImages(root, list(source.items("train")))
     return FolderImages(root, items, train.channels)
 
@@ -96,16 +117,29 @@ def open_labels(data: str | Path, part: Part) -> Labels | None:
     values = found[part]
     if values is None:
         return None
-    classes = np.unique(np.concatenate([v for v in found.values() if v is not None]))
+    known = [v for v in found.values() if v is not None]
+    wide = [v if v.dtype.kind == "U" else v.astype(np.int64) for v in known]  # never a float
+    classes = np.unique(np.concatenate(wide))
     if len(classes) < 2:
         return None
-    numbers = torch.from_numpy(np.searchsorted(classes, values)).long()
+    numbers = torch.from_numpy(np.searchsorted(classes, values.astype(classes.dtype))).long()
     return Labels(numbers, tuple(map(str, classes)))
 
 
 def has_part(data: str | Path, part: Part) -> bool:
     """Whether the data have that part of their own. Raises `UserError` where there are no data."""
     return part in _source(data).parts
+
+
+def read_npz(path: Path, key: str) -> np.ndarray | None:
+    """An array of an `.npz` file, or None. Raises `UserError` for what cannot be read."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return arrays.get(key)
+    except (OSError, ValueError, EOFError, TypeError, RuntimeError, *_DAMAGE) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}); save it again by numpy.savez, without objects"
+        ) from error
 
 
 def check(images: Images) -> Skipped:
@@ -161,7 +195,7 @@ def _folder(root: Path) -> _Source:
         raise UserError(
             f"{root} holds no image files ({' '.join(EXTENSIONS)}); unpack archives first"
         )
-    prefixes = _prefixes(files)
+    prefixes = _prefixes(root, files)
 
     def below(part: Part) -> list[str]:
         start = prefixes[part]
@@ -179,13 +213,25 @@ def _folder(root: Path) -> _Source:
     return _Source(folder_name(root), tuple(prefixes), below, labels)
 
 
-def _prefixes(files: list[str]) -> dict[Part, str]:
-    """Where each part's files begin: `train/`, and `test/` or `val/`; or all are one part."""
+def _prefixes(root: Path, files: list[str]) -> dict[Part, str]:
+    """Where each part's files begin: `train/`, and `test/` or `val/`; or all are one part.
+
+    Raises `UserError` where other things lie beside such two, which would make classes of them.
+    """
     first = {file.split("/")[0] if "/" in file else "" for file in files}
-    if "train" not in first or not first <= {"train", "test", "val"}:
+    known = {name: PARTS[name.lower()] for name in sorted(first) if name.lower() in PARTS}
+    train = next((name for name, part in known.items() if part == "train"), None)
+    if train is None or ((others := sorted(first - known.keys())) and len(known) == 1):
         return {"train": ""}
-    test = next((name for name in ("test", "val") if name in first), None)
-    return {"train": "train/", "test": f"{test}/"} if test else {"train": "train/"}
+    if others or len(set(known.values())) < len(known):
+        beside = f"{others[0]}/" if others and others[0] else "image files"
+        what = f"{beside} beside them" if others else "two that mean the same"
+        raise UserError(
+            f"{root} has the parts {', '.join(f'{name}/' for name in known)} and {what}; leave "
+            f"only parts there, or give {root / train}"
+        )
+    test = next((name for part in ("test", "val") for name in known if known[name] == part), None)
+    return {"train": f"{train}/", "test": f"{test}/"} if test else {"train": f"{train}/"}
 
 
 def _walk(root: Path) -> list[str]:
@@ -207,6 +253,8 @@ def _walk(root: Path) -> list[str]:
             raise UserError(
                 f"{path} cannot be listed ({error.strerror}); mend its permissions or move it away"
             ) from error
+        if any(entry.name in RUNS for entry in found):
+            continue
         for entry in reversed(found):
             if _is_folder(entry):
                 waiting.append(f"{folder}{entry.name}/")
@@ -239,18 +287,9 @@ def _digits() -> _Source:
 
 
 def _npz(path: Path) -> _Source:
-    def read(key: str) -> np.ndarray | None:
-        try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return arrays.get(key)
-        except (OSError, ValueError, EOFError, TypeError, RuntimeError, *_DAMAGE) as error:
-            raise UserError(
-                f"{path} cannot be read ({error}); save it again by numpy.savez, without objects"
-            ) from error
-
     def pixels(part: Part) -> np.ndarray:
         key = "x" if part == "train" else "x_test"
-        x = read(key)
+        x = read_npz(path, key)
         if x is None:
             raise UserError(f"{path} has no array {key}; save it by numpy.savez(path, x=images)")
         sound = x.ndim == 3 or (x.ndim == 4 and x.shape[3] in (1, 3))
@@ -263,18 +302,16 @@ def _npz(path: Path) -> _Source:
 
     def labels(part: Part) -> np.ndarray | None:
         key = "y" if part == "train" else "y_test"
-        y = read(key)
-        if (
-            y is not None and y.ndim == 2 and y.shape[1] > 1
-        ):  # several labels an image: `selftaught.data.tags`
-            return None
+        y = read_npz(path, key)
+        if y is not None and y.ndim == 2 and y.shape[1] > 1:
+            return None  # several labels an image: `selftaught.data.tags`
         if y is not None and (y.dtype.kind not in "iuU" or y.shape != (len(pixels(part)),)):
             raise UserError(
                 f"{path}: {key} is {y.dtype} {y.shape}; it has to be one integer or text an image"
             )
         return y
 
-    parts: tuple[Part, ...] = ("train",) if read("x_test") is None else ("train", "test")
+    parts: tuple[Part, ...] = ("train",) if read_npz(path, "x_test") is None else ("train", "test")
     return _Source(path.stem, parts, pixels, labels)
 
 

@@ -109,6 +109,17 @@ class ArrayImages:
         return found
 
 
+def recoloured(x: Tensor, channels: Literal[1, 3]) -> Tensor:
+    """Images uint8 (N, C, H, W) in grey or in colour, as Pillow makes one of the other."""
+    if x.shape[1] == channels:
+        return x
+    if channels == 3:
+        return x.expand(-1, 3, -1, -1)
+    share = torch.tensor([19595, 38470, 7471])[:, None, None]  # of 65536: ITU-R 601
+    grey = [(one.int() * share).sum(1, keepdim=True) + 0x8000 >> 16 for one in x.split(256)]
+    return torch.cat(grey).to(torch.uint8)
+
+
 class FolderImages:
     """Image files below a folder, decoded when they are read.
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selftaught.data.images import Part, open_images
+from selftaught.data.images import Part, open_images, read_npz
 from selftaught.errors import UserError
 
 FILE = "labels.csv"
@@ -40,9 +40,8 @@ def open_tags(data: str | Path, part: Part) -> Tags | None:
 
 def _npz(path: Path, part: Part) -> Tags | None:
     count = len(open_images(path, part))  # which says what is wrong with the file
-    with np.load(path, allow_pickle=False) as arrays:
-        key = "y" if part == "train" else "y_test"
-        y, names = arrays.get(key), arrays.get("classes")
+    key = "y" if part == "train" else "y_test"
+    y, names = read_npz(path, key), read_npz(path, "classes")
     if y is None or y.ndim != 2 or y.shape[1] < 2:
         return None
     if y.dtype.kind not in "biu" or len(y) != count or not np.isin(y, (-1, 0, 1)).all():

@@ -9,6 +9,8 @@ from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.heads import ClassScores
 
+UNKNOWN = 10.0  # a class without samples scores by so much less than the least of the others
+
 
 class Classifier(Method):
     """Cross-entropy of a linear layer on an encoder's feature, all of it trained.
@@ -58,15 +60,16 @@ class Classifier(Method):
         return self
 
     @torch.no_grad()
-    def begin_with(self, weight: Tensor, bias: Tensor) -> None:
+    def begin_with(self, weight: Tensor, bias: Tensor, classes: Tensor) -> None:
         """Make the linear layer a solution on the frozen features: weight (K, D), bias (K,).
 
+        ``classes`` (K,) are those that the solution knows; of any other it says that it is none.
         Fine-tuning from there distorts the features less than from a random layer: LP-FT (Kumar et
         al. 2022, https://arxiv.org/abs/2202.10054).
         """
         layer: nn.Linear = self.network[2]  # pyright: ignore
-        layer.weight.copy_(weight)
-        layer.bias.copy_(bias)
+        layer.weight.zero_()[classes] = weight.to(layer.weight)
+        layer.bias.fill_(bias.min() - UNKNOWN)[classes] = bias.to(layer.bias)
 
     def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
         """``cross_entropy`` of one view."""

@@ -51,5 +51,7 @@ def _ridge(x: Tensor, y: Tensor, classes: Tensor, test: Tensor) -> Tensor:
     x, test = (x - mean) / scale, (test - mean) / scale
     target = (y[:, None] == classes).double()
     centre = target.mean(0)
-    gram = x @ x.T + PENALTY * x.square().sum() / x.shape[0] * torch.eye(len(x), dtype=x.dtype)
+    gram, size = x @ x.T, x.square().sum() / len(x)
+    size = size.where(size > 0, 1.0)  # where all features are alike
+    gram = gram + PENALTY * size * torch.eye(len(x), dtype=x.dtype)
     return (test @ x.T) @ torch.linalg.solve(gram, target - centre) + centre

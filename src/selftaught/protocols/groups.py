@@ -20,8 +20,9 @@ def lidar(z: Float[Tensor, "n q d"]) -> float:
     LiDAR (Thilak et al. 2023, arXiv 2312.04000), section 4: exp(entropy) of l / sum(l) + 1e-7, l
     the eigenvalues of W^-1/2 B W^-1/2, B the covariance of the samples' means and W the mean
     covariance of their views, plus 1e-4 on its diagonal. z are n samples in q views, which have to
-    be real ones of one sample; of which features, and of how many samples, the caller says. Raises
-    UserError for fewer than two samples or two views.
+    be real ones of one sample; of which features, and of how many samples, the caller says. It is
+    blind to a collapse to one point, where the little that is left still tells samples apart.
+    Raises UserError for fewer than two samples or two views.
     """
     if min(z.shape[:2]) < 2:
         raise UserError(f"{z.shape[0]} samples of {z.shape[1]} views; give two or more of both")

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -18,7 +18,7 @@ ONCE = 1 << 62  # steps between two surveys: more than any run has, so that only
 class Pixels:
     """What a recipe may know of the data: never a name, never a label."""
 
-    channels: int  # 1 or 3
+    channels: Literal[1, 3]
     size: int  # side in pixels that encoders see
     count: int  # images
     mean: tuple[float, ...]  # of each channel, in [0, 1]

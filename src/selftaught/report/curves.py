@@ -10,7 +10,7 @@ def draw(records: list[dict[str, Any]], path: Path, title: str) -> None:
 
     steps = [r["step"] for r in records]
     figure = Figure(figsize=(10, 6), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     (loss, rank), (rate, speed) = figure.subplots(2, 2)
     for name in records[-1]["terms"]:
         loss.plot(steps, [r["terms"][name] for r in records], label=name, linewidth=1)

@@ -37,7 +37,7 @@ class Progress:
         now = time.monotonic()
         if now - self._shown >= PLAIN_EVERY or record["step"] == self.steps:
             self._shown = now
-            self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+            self.console.print(line, soft_wrap=True)
 
 
 def describe(record: dict[str, Any], signals: dict[str, Any] | None, steps: int) -> str:

@@ -26,7 +26,7 @@ def show(result: Mapping[str, Any], console: Console) -> None:
     console.print(table)
     for line in (result["split"], _spreads(result), *_remarks(result)):
         if line:
-            console.print(line, highlight=False)
+            console.print(line)
 
 
 def _scores(result: Mapping[str, Any], titles: Mapping[str, str], *, by_protocol: bool) -> Table:
@@ -179,10 +179,12 @@ def compared(result: Mapping[str, Any]) -> Table:
     table.add_column("verdict")
     order = list(methods)
     if protocols:
-        order.sort(key=lambda name: -methods[name]["encoder"][protocols[-1]])
+        known = [name for name in order if methods[name]["encoder"]]
+        known.sort(key=lambda name: -methods[name]["encoder"][protocols[-1]])
+        order = known + [name for name in order if name not in known]
     for name in order:
         m = methods[name]
-        scores = [f"{m['encoder'][p]:.1f}" for p in protocols]
+        scores = [f"{m['encoder'][p]:.1f}" if m["encoder"] else "?" for p in protocols]
         rank = m["signals"]["effective_rank"]
         table.add_row(
             name,
@@ -193,9 +195,7 @@ def compared(result: Mapping[str, Any]) -> Table:
         )
     if protocols:
         table.add_section()
-        seen = {m["encoder_name"]: m["random"] for m in methods.values()}
-        for encoder, scores in (*seen.items(), ("", result["pixels"])):
-            what = "random weights" if encoder else "raw pixels"
+        for what, encoder, scores in (*_baselines(methods), ("raw pixels", "", result["pixels"])):
             table.add_row(what, encoder, *(f"{scores[p]:.1f}" for p in protocols))
     return table
 
@@ -206,3 +206,17 @@ def markdown(table: Table) -> str:
     lines += [list(row) for row in zip(*(column.cells for column in table.columns), strict=True)]
     text = "".join(f"| {' | '.join(str(cell or '') for cell in row)} |\n" for row in lines)
     return f"{table.title}\n\n{text}"
+
+
+def _baselines(methods: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, float]]]:
+    """Encoders with random weights, those once that are the same; whose they are, if it matters.
+
+    Encoders of one name may begin otherwise, or see other things, in each method.
+    """
+    known = {name: m for name, m in methods.items() if m["random"]}
+    for name, m in known.items():
+        alike = [n for n, o in known.items() if o["encoder_name"] == m["encoder_name"]]
+        same = [n for n in alike if known[n]["random"] == m["random"]]
+        if same[0] == name:
+            whose = "" if same == alike else f" of {', '.join(same)}"
+            yield f"random weights{whose}", m["encoder_name"], m["random"]
