@@ -84,6 +84,9 @@ def inpainting(
     Painter and critic follow one schedule, so that their learning rates keep their ratio, as in the
     authors' train.lua.
 
+    Deviation: a view shows half of the picture or more, and is resized; the authors cut 128 pixels
+    of 350 and resize nothing.
+
     Args:
         data: what the images look like.
         encoder: resnet-nano, vit-nano or any timm name that has a map of features.

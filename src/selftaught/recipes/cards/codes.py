@@ -57,7 +57,7 @@ image -> masked, noisy or with salt and pepper -> encoder -> feature -> decoder 
             "epochs": 100,  # ours: the paper chooses them by the error of a classifier
             "batch_size": 20,  # ours
             "optimizer": "sgd",
-            "lr": 0.01,  # ours, as the epochs
+            "lr": 0.01,  # ours, as the epochs and the cosine
             "weight_decay": 0.0,
             "warmup": 0.0,
             "ratio": 0.25,

@@ -104,7 +104,7 @@ image -> encoder -> code -> decoder -> image again: squared error
             "encoder": "resnet18",
             "epochs": 500,
             "batch_size": 100,
-            "lr": 1e-2,
+            "lr": 1e-2,  # that it falls along a cosine is ours
             "optimizer": "sgd",
             "weight_decay": 0.0,
             "warmup": 0.0,
