@@ -16,7 +16,10 @@ def table(path):
 def test_each_image_has_the_class_that_scores_most(capsys, teacher, few, tmp_path):
     before, out = tree(teacher), tmp_path / "classes.csv"
     answer = call(capsys, "classify", teacher, few, "--out", out)
-    assert (answer.code, answer.out) == (0, f"60 images and their classes in {out}\n"), answer.err
+    assert (answer.code, answer.out) == (
+        0,
+        f"60 images of the train part and their classes in {out}\n",
+    ), answer.err
     classifier = selftaught.load_classifier(teacher)
     with np.load(few) as arrays, torch.no_grad():
         scores = classifier(classifier.preprocess(list(arrays["x"])))

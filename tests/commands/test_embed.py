@@ -36,7 +36,7 @@ def test_parquet(capsys, pictures, colour, tmp_path):
     out = tmp_path / "features.parquet"
     answer = call(capsys, "embed", colour, pictures, "--out", out)
     assert answer.code == 0
-    assert answer.out == f"12 x 256 features in {out}\n"
+    assert answer.out == f"12 x 256 features of the train part in {out}\n"
     table = parquet.read_table(out)
     assert table.column_names == ["name", "features"]
     names = table["name"].to_pylist()
@@ -68,7 +68,8 @@ def test_arrays_are_named_by_number(capsys, data, finished, tmp_path):
 def test_broken_images_are_left_out(capsys, pictures, colour, tmp_path):
     shutil.copytree(pictures, tmp_path / "in")
     (tmp_path / "in" / "0004.jpg").write_bytes(b"\xff\xd8 no more")
-    assert call(capsys, "embed", colour, tmp_path / "in", "--out", tmp_path / "f.npy").code == 0
+    answer = call(capsys, "embed", colour, tmp_path / "in", "--out", tmp_path / "f.npy")
+    assert (answer.code, "1 of 12 images are broken" in answer.err) == (0, True)
     names = (tmp_path / "f.names.txt").read_text().splitlines()
     assert "0004.jpg" not in names
     expected = features(colour, [tmp_path / "in" / name for name in names])

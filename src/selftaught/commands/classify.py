@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from selftaught.checkpoint import write_atomic
 from selftaught.commands.features import features
-from selftaught.commands.outputs import new_file
+from selftaught.commands.outputs import new_file, warn_of_broken
 from selftaught.commands.settings import device_of
 from selftaught.commands.supervised import trained_classifier
 from selftaught.data.images import Part, open_images
@@ -47,14 +47,15 @@ def classify(
     """Write the class of every image, and its probability, to a new .csv file, and return them.
 
     ``run`` is the folder of `finetune` or `distill`; of data that have a test part, ``part`` says
-    which. The columns are ``name``, ``class`` and
-    ``probability``. Broken images are left out. Raises UserError for another ending, for a file
-    that exists and where there is no classifier.
+    which. The columns are ``name``, ``class`` and ``probability``. Broken images are left out, with
+    a warning. Raises UserError for another ending, for a file that exists and where there is no
+    classifier.
     """
     path = new_file(out, ".csv")
     classifier = load_classifier(run).to(device_of(device))
     images = open_images(data, part, classifier.pixels.channels)
     scores, index = features(classifier, classifier, images)
+    warn_of_broken(len(images), len(index))
     probabilities, classes = scores.softmax(dim=1).max(dim=1)
     names = [printable(str(images.names[i])) for i in index.tolist()]
     labels = [printable(classifier.card["classes"][k]) for k in classes.tolist()]

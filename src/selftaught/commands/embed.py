@@ -9,7 +9,7 @@ import numpy as np
 from selftaught import pretrained
 from selftaught.checkpoint import write_atomic
 from selftaught.commands.features import features
-from selftaught.commands.outputs import new_file, refuse_existing
+from selftaught.commands.outputs import new_file, refuse_existing, warn_of_broken
 from selftaught.commands.settings import device_of
 from selftaught.data.images import Part, open_images
 from selftaught.data.sources import printable
@@ -25,17 +25,17 @@ def embed(
 ) -> tuple[list[str], np.ndarray]:
     """Write each image's features to ``out``; returns the names and the features (N, dim) float32.
 
-    Of data that have a test part, ``part`` says which.
-
-    A ``.parquet`` file has the columns ``name`` and ``features``; a ``.npy`` file has the features
-    in the order of the names, which are written beside it as ``.names.txt``. Broken images are
-    left out. Raises UserError for another ending and for a file that exists.
+    Of data that have a test part, ``part`` says which. A ``.parquet`` file has the columns ``name``
+    and ``features``; a ``.npy`` file has the features in the order of the names, which are written
+    beside it as ``.names.txt``. Broken images are left out, with a warning. Raises UserError for
+    another ending and for a file that exists.
     """
     path = new_file(out, ".parquet", ".npy")
     refuse_existing(path.with_suffix(".names.txt"))
     encoder = pretrained.load(run).to(device_of(device))
     images = open_images(data, part, encoder.pixels.channels)
     found, index = features(encoder, encoder, images)
+    warn_of_broken(len(images), len(index))
     names = [printable(images.names[int(i)]) for i in index]
     array = found.numpy()
     if path.suffix == ".npy":

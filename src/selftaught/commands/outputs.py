@@ -45,3 +45,12 @@ def keep(path: Path, found: Mapping[str, Any]) -> None:
         write_atomic(path, json.dumps(found, indent=2).encode())
     except UserError as error:
         print(f"selftaught: warning: not kept: {error}", file=sys.stderr)
+
+
+def warn_of_broken(images: int, sound: int) -> None:
+    """Say how many images are missing from what is written."""
+    if sound < images:
+        print(
+            f"selftaught: warning: {images - sound} of {images} images are broken and left out",
+            file=sys.stderr,
+        )
