@@ -106,7 +106,7 @@ def test_it_goes_on_bit_for_bit(capsys, finished, canvases, tmp_path):
     found = [json.loads((out / "transfer.json").read_text())["rows"] for out in (whole, part)]
     assert found[0] == found[1]
     before = tree(part)
-    refused(call(capsys, *again, "--resume", "--lr", 1), "other settings (arguments)")
+    refused(call(capsys, *again, "--resume", "--lr", 1), "other settings: lr was 0.001, not 1.0")
     assert tree(part) == before
 
 
@@ -118,7 +118,7 @@ def test_other_annotations_are_another_run(capsys, finished, canvases, tmp_path)
     what["annotations"][0]["category_id"] = 4 - what["annotations"][0]["category_id"]
     what["annotations"][0]["iscrowd"] = 1
     say(data, "train", what)
-    refused(call(capsys, *again, "--resume"), "other settings (annotations)")
+    refused(call(capsys, *again, "--resume"), "was begun on other labelled images")
 
 
 def test_bad_input(capsys, finished, canvases, tmp_path):

@@ -28,6 +28,8 @@ from selftaught.views.image import Views
 
 #: What a card says of the encoder itself, and of none that is trained from it.
 OF_THE_ENCODER = ("signals", "verdict", "evaluation", "accuracy", "exported", "dim")
+#: What a call says of what is trained on, in digests.
+LABELLED = {"items", "annotations"}
 
 
 class Training(NamedTuple):
@@ -200,27 +202,23 @@ def same_settings(place: RunFolder, asked: Mapping[str, Any], kind: Any) -> None
     if not place.begun():
         return
     begun = place.describe()["call"]
-    own = asdict(kind()) | begun["arguments"]
-    differ = [
-        f"{name} was {own.get(name)}, not {value}"
-        for name, value in asked["arguments"].items()
-        if own.get(name) != value
-    ]
-    others = asked.keys() - {"data", "arguments", "items"}
-    differ += [
-        f"{name} was {begun.get(name)}, not {asked[name]}"
-        for name in asked
-        if name in others and begun.get(name) != asked[name]
-    ]
-    if not differ and begun.get("items") != asked.get("items"):
+    before = begun | asdict(kind()) | begun["arguments"]
+    now = {name: value for name, value in asked.items() if name not in ("data", "arguments")}
+    differ = {n: v for n, v in (now | asked["arguments"]).items() if before.get(n) != v}
+    if differ and differ.keys() <= LABELLED:
         raise UserError(
-            f"{place.path} was begun on other labelled images; resume with the same data and "
-            "--test, or give another folder to --out"
+            f"{place.path} was begun on other labelled images; resume with the same data, and "
+            "--test if any, or give another folder to --out"
         )
     if differ:
+        said = "; ".join(
+            f"{name} was {before.get(name)}, not {value}"
+            for name, value in differ.items()
+            if name not in LABELLED
+        )
         raise UserError(
-            f"{place.path} has other settings: {'; '.join(differ)}; resume with the same, or give "
-            "another folder to --out"
+            f"{place.path} has other settings: {said}; resume with the same, or give another "
+            "folder to --out"
         )
 
 
