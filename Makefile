@@ -8,7 +8,7 @@ OUT ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 .PHONY: demo test slow check docs format
 
 demo: $(READY)  ## train an encoder on scikit-learn's digits and see how good it is
-	$(BIN)/selftaught pretrain simclr digits --out $(OUT) --minutes 1
+	$(BIN)/selftaught pretrain simclr digits --no-flip --out $(OUT) --minutes 1
 
 test: $(READY)  ## the test suite, a process a core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal
