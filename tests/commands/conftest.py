@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from commands.tiny import archive, training
+from data.marked import coco
 from selftaught.cli import main
 
 
@@ -39,6 +40,12 @@ def teacher(finished: Path, few: Path, tmp_path_factory: pytest.TempPathFactory)
     words = ("finetune", finished, few, "--out", out, "--steps", 40, "--batch-size", 8)
     assert main([str(w) for w in (*words, "--labels", "8-per-class", "--json")]) == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def canvases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images with boxes and masks, in COCO's format."""
+    return coco(tmp_path_factory.mktemp("data") / "coco")
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ import json
 import pytest
 
 import selftaught
-from commands.test_transfer import canvases as canvases
 from commands.test_transfer import words as transferring
 from commands.tiny import call, refused, training
 from selftaught.commands import dense

@@ -8,18 +8,13 @@ from safetensors.torch import load_file
 
 import selftaught
 from commands.tiny import call, refused, training, tree
-from data.marked import coco, said, say, voc
+from data.marked import said, say, voc
 from selftaught import checkpoint
 from selftaught.commands import heldout
 
 SCORES = {"detection": ["AP", "AP50", "AP75"], "segmentation": ["mIoU"]}
 ROWS = ["pre-trained", "from scratch"]
 FOLDERS = ["pre-trained", "from-scratch"]
-
-
-@pytest.fixture(scope="module")
-def canvases(tmp_path_factory):
-    return coco(tmp_path_factory.mktemp("data") / "coco")
 
 
 def words(task, run, data, out, *more, steps=3):

@@ -276,7 +276,7 @@ def test_of_three_parts_test_is_the_one_to_test_on(tmp_path):
 @pytest.mark.parametrize("other", ["plane/b.png", "sample.png", "testing/b.png"])
 def test_parts_do_not_become_classes_by_what_lies_beside_them(tmp_path, other):
     folder(tmp_path, "train/a.png", "train/b.png", other, "test/c.png")
-    refused(lambda: open_images(tmp_path), "train/", "test/", "leave only parts there")
+    refused(lambda: open_images(tmp_path), "train/", "test/", "leave one folder of each part")
 
 
 def test_a_train_may_be_a_class(tmp_path):

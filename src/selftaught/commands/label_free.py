@@ -60,7 +60,7 @@ def label_free(
             name: _signals(net.to(place), images, flip=encoder.pixels.flip)
             for name, net in shown.items()
         },
-        "images": min(len(images), samples(encoder)),
+        "images": min(len(images), _count(encoder)),
         "dim": encoder.dim,
         "groups": [min(len(images), GROUPS), VIEWS],
         "loss": _fingerprints(run),
@@ -91,7 +91,7 @@ def _fingerprints(run: str | Path) -> dict[str, dict[str, float]]:
     return {n: {"value": terms[n], "guess": v} for n, v in guess.items() if n in terms}
 
 
-def samples(encoder: Pretrained) -> int:
+def _count(encoder: Pretrained) -> int:
     """How many images the spectrum of an encoder's features is taken on."""
     return max(SAMPLES, 2 * encoder.dim)
 
@@ -109,7 +109,7 @@ def _views(net: Pretrained, images: Images, *, flip: bool) -> Tensor:
 @torch.no_grad()
 def _signals(net: Pretrained, images: Images, *, flip: bool) -> dict[str, float | None]:
     device = next(net.parameters()).device
-    plain = sample(images, net.views, samples(net))
+    plain = sample(images, net.views, _count(net))
     views = _views(net, images, flip=flip)
     features = torch.cat([finite(net(x.to(device)).float().cpu()) for x in plain])
     parts = views.flatten(0, 1).split(BATCH)

@@ -40,7 +40,7 @@ def own_folder(out: str | Path, ours: Collection[str]) -> Path:
 
 
 def keep(path: Path, found: Mapping[str, Any]) -> None:
-    """Write numbers that have been printed already as JSON; warns where that cannot be."""
+    """Write numbers that are printed too, as JSON; warns where that cannot be."""
     try:
         write_atomic(path, json.dumps(found, indent=2).encode())
     except UserError as error:

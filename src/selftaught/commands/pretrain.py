@@ -106,16 +106,7 @@ def _as_begun(asked: dict[str, Any], begun: dict[str, Any]) -> dict[str, Any]:
     given = {k: v for k, v in asked.items() if v is not None and k not in ("arguments", "data")}
     own = {f"{k} (of the method)": v for k, v in asked["arguments"].items()}
     before = begun | {f"{k} (of the method)": v for k, v in begun["arguments"].items()}
-    differ = [
-        f"{name} was {before.get(name)}, not {value}"
-        for name, value in (given | own).items()
-        if before.get(name) != value
-    ]
-    if differ:
-        raise UserError(
-            f"the run has other settings: {'; '.join(differ)}; resume with the same, or give "
-            "another folder to --out"
-        )
+    settings.require_same("the run", before, given | own)
     return begun | {"data": asked["data"]}
 
 

@@ -91,6 +91,20 @@ def size_for(images: Images, device: torch.device) -> int:
     return min(images.sides, LARGEST[device.type])
 
 
+def require_same(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises UserError that names each setting of a run that is now another."""
+    differ = [
+        f"{name} was {before.get(name)}, not {value}"
+        for name, value in now.items()
+        if before.get(name) != value
+    ]
+    if differ:
+        raise UserError(
+            f"{what} has other settings: {'; '.join(differ)}; resume with the same, or give "
+            "another folder to --out"
+        )
+
+
 def check_budget(*, steps: int | None, minutes: float | None, epochs: float | None = None) -> None:
     """Raises UserError for a budget of nothing, and for more than one."""
     given = {"--steps": steps, "--minutes": minutes, "--epochs": epochs}

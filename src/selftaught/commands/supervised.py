@@ -203,22 +203,13 @@ def same_settings(place: RunFolder, asked: Mapping[str, Any], kind: Any) -> None
         return
     begun = place.describe()["call"]
     before = begun | asdict(kind()) | begun["arguments"]
-    now = {name: value for name, value in asked.items() if name not in ("data", "arguments")}
-    differ = {n: v for n, v in (now | asked["arguments"]).items() if before.get(n) != v}
-    if differ and differ.keys() <= LABELLED:
+    now = {k: v for k, v in asked.items() if k not in ("data", "arguments")} | asked["arguments"]
+    of_data = {name: now.pop(name) for name in LABELLED & now.keys()}
+    settings.require_same(f"{place.path}", before, now)
+    if any(before.get(name) != value for name, value in of_data.items()):
         raise UserError(
             f"{place.path} was begun on other labelled images; resume with the same data, and "
             "--test if any, or give another folder to --out"
-        )
-    if differ:
-        said = "; ".join(
-            f"{name} was {before.get(name)}, not {value}"
-            for name, value in differ.items()
-            if name not in LABELLED
-        )
-        raise UserError(
-            f"{place.path} has other settings: {said}; resume with the same, or give another "
-            "folder to --out"
         )
 
 

@@ -220,18 +220,21 @@ def _prefixes(root: Path, files: list[str]) -> dict[Part, str]:
     """
     first = {file.split("/")[0] if "/" in file else "" for file in files}
     known = {name: PARTS[name.lower()] for name in sorted(first) if name.lower() in PARTS}
-    train = next((name for name, part in known.items() if part == "train"), None)
-    if train is None or ((others := sorted(first - known.keys())) and len(known) == 1):
+    others = sorted(first - known.keys())
+    if "train" not in known.values() or (others and len(known) == 1):
         return {"train": ""}
-    if others or len(set(known.values())) < len(known):
-        beside = f"{others[0]}/" if others and others[0] else "image files"
-        what = f"{beside} beside them" if others else "two that mean the same"
+    names = {part: name for name, part in known.items()}
+    if others or len(names) < len(known):
+        there = ", ".join(f"{name}/" if name else "images" for name in (*known, *others[:1]))
         raise UserError(
-            f"{root} has the parts {', '.join(f'{name}/' for name in known)} and {what}; leave "
-            f"only parts there, or give {root / train}"
+            f"{root} holds {there}; leave one folder of each part there and nothing else, or give "
+            f"{root / names['train']}"
         )
-    test = next((name for part in ("test", "val") for name in known if known[name] == part), None)
-    return {"train": f"{train}/", "test": f"{test}/"} if test else {"train": f"{train}/"}
+    test = names.get("test", names.get("val"))
+    parts: dict[Part, str] = {"train": f"{names['train']}/"}
+    if test:
+        parts["test"] = f"{test}/"
+    return parts
 
 
 def _walk(root: Path) -> list[str]:

@@ -1,6 +1,5 @@
 """Masks of class ids beside the images, for evaluation only."""
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from selftaught.data.decode import MEGAPIXELS, Broken, size
 from selftaught.data.images import IMAGES, MASKS, Part, open_images
+from selftaught.data.sources import digest_of_files
 from selftaught.errors import UserError
 
 VOID = 255  # a pixel of no class
@@ -28,11 +28,7 @@ class Masks:
 
     def stamp(self) -> str:
         """Tells the files from others and from what they were before a change, 16 hex digits."""
-        digest = hashlib.sha256()
-        for name in self.masks:
-            found = os.stat(self.root / name)
-            digest.update(os.fsencode(name) + b" %d %d" % (found.st_size, found.st_mtime_ns))
-        return digest.hexdigest()[:16]
+        return digest_of_files(self.root, self.masks, times=True)
 
     def read(self, i: int) -> Tensor:
         """The class of each pixel of image i, uint8 (H, W), 255 where it has none.

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import os
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -193,21 +193,11 @@ class FolderImages:
         Not over contents: reading a million files to start a run would take longer than the run's
         first epoch. A file changed in place without a change of size goes unseen.
         """
-        return self._digest(lambda found: b"%d" % found.st_size)
+        return digest_of_files(self.root, self.names)
 
     def stamp(self) -> str:
         """The fingerprint, over the files' times of change too."""
-        return self._digest(lambda found: b"%d %d" % (found.st_size, found.st_mtime_ns))
-
-    def _digest(self, what: Callable[[os.stat_result], bytes]) -> str:
-        digest = hashlib.sha256()
-        for name in self.names:
-            try:
-                said = what(os.stat(self.root / name))
-            except OSError:
-                said = b"-1"
-            digest.update(os.fsencode(name) + b"\0" + said + b"\0")
-        return digest.hexdigest()[:16]
+        return digest_of_files(self.root, self.names, times=True)
 
     def spread(self, count: int) -> "FolderImages":
         """So many of these files, evenly spread."""
@@ -217,6 +207,19 @@ class FolderImages:
         """The files of these numbers."""
         files = [self.names[int(i)] for i in index]
         return FolderImages(self.root, files, self.channels)
+
+
+def digest_of_files(root: Path, names: Sequence[str], *, times: bool = False) -> str:
+    """SHA-256 over paths and sizes, and times of change if asked for, 16 hex digits."""
+    digest = hashlib.sha256()
+    for name in names:
+        try:
+            found = os.stat(root / name)
+            said = b"%d %d" % (found.st_size, found.st_mtime_ns) if times else b"%d" % found.st_size
+        except OSError:
+            said = b"-1"
+        digest.update(os.fsencode(name) + b"\0" + said + b"\0")
+    return digest.hexdigest()[:16]
 
 
 def folder_name(root: Path) -> str:
