@@ -9,6 +9,7 @@ from commands.tiny import equal
 from selftaught import checkpoint
 from selftaught.commands import heldout
 from selftaught.commands.job import Job
+from selftaught.commands.watch import Watch
 from selftaught.data.sources import ArrayImages
 from selftaught.errors import Stopped
 from selftaught.views.image import Crop, View, Views
@@ -82,19 +83,18 @@ def test_images_that_are_kept_are_never_trained_on(tmp_path, monkeypatch):
 
 def test_resume_is_exact_with_images_held_out(many, tmp_path, monkeypatch):
     whole = selftaught.pretrain("byol", many, out=tmp_path / "whole", steps=6, **SETTINGS)
-    original = Job.signals
+    original, place = Watch.signals, tmp_path / "parts"
 
     def stopping(self):
         found = original(self)
-        if (self.folder.path / "metrics.jsonl").exists() and len(self.folder.metrics()) == 2:
+        if (place / "metrics.jsonl").exists() and len(records(place)) == 2:
             raise KeyboardInterrupt
         return found
 
-    monkeypatch.setattr(Job, "signals", stopping)
-    place = tmp_path / "parts"
+    monkeypatch.setattr(Watch, "signals", stopping)
     with pytest.raises((KeyboardInterrupt, Stopped)):
         selftaught.pretrain("byol", many, out=place, steps=6, **SETTINGS)
-    monkeypatch.setattr(Job, "signals", original)
+    monkeypatch.setattr(Watch, "signals", original)
     parts = selftaught.pretrain("byol", many, out=place, steps=6, resume=True, **SETTINGS)
     assert parts["signals"] == whole["signals"]
     assert records(place) == records(tmp_path / "whole")

@@ -446,7 +446,7 @@ def test_minutes_are_planned_from_the_speed_that_was_measured(capsys, data, tmp_
 
 
 def test_slow_signals_take_a_small_part_of_the_minutes(capsys, data, tmp_path, monkeypatch):
-    clock, fit, signals = [0.0], job.fit, job.Job.signals
+    clock, fit, signals = [0.0], job.fit, job.Watch.signals
 
     def slow(self):
         clock[0] += 1.0
@@ -455,7 +455,7 @@ def test_slow_signals_take_a_small_part_of_the_minutes(capsys, data, tmp_path, m
     monkeypatch.setattr(
         job, "fit", lambda *a, **k: (step._replace(seconds=0.5) for step in fit(*a, **k))
     )
-    monkeypatch.setattr(job.Job, "signals", slow)
+    monkeypatch.setattr(job.Watch, "signals", slow)
     now = SimpleNamespace(perf_counter=lambda: clock[0], monotonic=lambda: 0.0)
     monkeypatch.setattr(job, "time", now)
     words = training("simclr", data, tmp_path / "run", "--minutes", "0.5")

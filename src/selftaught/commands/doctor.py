@@ -8,10 +8,9 @@ import torch
 
 from selftaught import precision, pretrained
 from selftaught.commands import settings
-from selftaught.data.batches import batches
+from selftaught.data.batches import batches, moved
 from selftaught.data.images import check, open_images, open_labels
 from selftaught.errors import UserError
-from selftaught.method import ViewBatch
 from selftaught.recipes import find
 from selftaught.report.console import terminal
 from selftaught.report.live import clock
@@ -91,7 +90,7 @@ def _time(
     )
     dtype = precision.choose("auto", place)
     began = time.perf_counter()
-    drawn = (ViewBatch(tuple(map(_channels_last, b.views)), b.index) for b, _ in found)
+    drawn = (moved(batch, place) for batch, _ in found)
     try:
         for step in fit(run.method, drawn, run.optimizer, steps=STEPS + 1, dtype=dtype):
             if step.number == 1:
@@ -108,7 +107,3 @@ def _time(
         "seconds_per_epoch": seconds * (len(images) // run.batch_size),
         "epochs": run.epochs,
     }
-
-
-def _channels_last(x: torch.Tensor) -> torch.Tensor:
-    return x.to(memory_format=torch.channels_last)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from selftaught.checkpoint import write_atomic
-from selftaught.data.batches import plain
+from selftaught.data.batches import placed, plain
 from selftaught.data.images import Images
 from selftaught.errors import UserError
 from selftaught.pretrained import Pretrained
@@ -36,7 +36,7 @@ def features(
     device = next(like.parameters()).device
     parts, index = [], []
     for numbers, x in plain(images, like.views, BATCH):
-        x = x.to(device=device, memory_format=torch.channels_last)
+        x = placed(x, device)
         parts.append(finite(net(x).float().cpu()))
         index.append(numbers)
     result = torch.cat(parts), torch.cat(index)

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from selftaught import checkpoint, dist, precision, pretrained, recipes, seeds
+from selftaught import checkpoint, dist, precision, pretrained, recipes
 from selftaught.allocator import is_short, shortage
 from selftaught.commands import pictures, settings
 from selftaught.commands.heldout import Probes, kept
 from selftaught.commands.log import Log
 from selftaught.commands.stop import Stop
-from selftaught.data.batches import batches, plain
+from selftaught.commands.watch import Watch
+from selftaught.data.batches import batches, moved, plain
 from selftaught.data.images import Images, Skipped, open_images
 from selftaught.errors import Stopped, UserError
 from selftaught.health import Verdict, verdict
@@ -25,16 +26,13 @@ from selftaught.initial import initialise
 from selftaught.method import ViewBatch
 from selftaught.nn.norm import synchronise
 from selftaught.nn.transformer import ViT, fuse_attention
-from selftaught.protocols.spectrum import Spectrum
 from selftaught.recipes.run import Pixels, Run
 from selftaught.report.live import Progress, clock
 from selftaught.runfolder import RunFolder
-from selftaught.train import NotFinite, Step, fit, judge
+from selftaught.train import NotFinite, Step, fit
 
 RECORDS = 1000  # lines of metrics.jsonl, about
 STEPS_A_PROBE = 10  # label-free signals are not taken more often than each tenth step
-PROBED = 2048  # images they are taken on, or twice the feature's width
-FEW = 256  # of them, for the method's own signals
 SAVE_EVERY = 300.0  # seconds between checkpoints
 MARGIN = 0.97  # share of --minutes that is planned for
 PROBING = 0.1  # share of --minutes that label-free signals may take, but for the first few
@@ -59,8 +57,9 @@ class Job:
         settings.check_split(self.run.batch_size)
         self.trained_on = self._choose()
         self.held = 0  # images kept from training
-        self.judged = None if self.run.method.knows_samples else self._hold_out()
-        self.probe = self._probe()
+        judged = None if self.run.method.knows_samples else self._hold_out()
+        of_run = {"seed": self.call["seed"], "dtype": self.dtype}
+        self.watch = Watch(self.run, self.images, self.pixels, judged, **of_run)
         self.description = self._describe()
         self._announce()
 
@@ -130,11 +129,6 @@ class Job:
             synchronise(run.method)
         return run
 
-    def _probe(self) -> list[torch.Tensor]:
-        """The images that the label-free signals are taken on: an even sample, preprocessed."""
-        count = max(PROBED, 2 * self.run.method.encoder.dim)
-        return settings.sample(self.images, pretrained.plain_views(self.pixels), count)
-
     def _describe(self) -> dict[str, Any]:
         data = {
             "name": self.images.name,
@@ -203,7 +197,7 @@ class Job:
 
     def _train(self, workers: int, draw_every: float, stop: Stop) -> None:
         start = self._restore() if self.begun else 0
-        signals = self.signals()
+        signals = self.watch.signals()
         self.description.setdefault("untrained", signals)
         steps = self._plan(workers)
         every = max(1, math.ceil(steps / RECORDS))
@@ -216,7 +210,7 @@ class Job:
                 last, probed = step.number == steps, step.number in probes
                 stopped = dist.largest(stop.signal or 0)
                 if probed:
-                    signals = self.signals()
+                    signals = self.watch.signals()
                 if probed or last or step.number % every == 0:
                     record = log.record(step, signals if probed else None)
                     if probed:
@@ -268,12 +262,7 @@ class Job:
         for batch, skipped in found:
             if dist.largest(len(skipped)):
                 self._count(list(itertools.chain(*dist.everyones(skipped))))
-            yield self._moved(batch)
-
-    def _moved(self, batch: ViewBatch) -> ViewBatch:
-        """The batch where the method is."""
-        options = {"memory_format": torch.channels_last, "non_blocking": True}
-        return ViewBatch(tuple(x.to(self.device, **options) for x in batch.views), batch.index)
+            yield moved(batch, self.device)
 
     def _survey(self) -> Iterator[ViewBatch]:
         """Every sound image once, plainly."""
@@ -344,7 +333,7 @@ class Job:
                 break
         found.close()  # pyright: ignore
         probed = time.perf_counter()
-        self.signals()
+        self.watch.signals()
         probe = time.perf_counter() - probed
         probes = min(self.probes, max(2, int(PROBING * seconds / max(probe, 1e-9))))
         left = MARGIN * (seconds - (time.perf_counter() - began)) - (probes + 1) * probe
@@ -357,28 +346,6 @@ class Job:
         )
         return max(1, int(left / speed)), probes
 
-    @torch.no_grad()
-    def signals(self) -> dict[str, Any]:
-        """The label-free signals of the method as it is now; training is not disturbed."""
-        method, cuda = self.run.method.eval(), [self.device] if self.device.type == "cuda" else []
-        encoder, size = method.encoder, self.run.batch_size
-        spectrum = Spectrum(encoder.dim, self.device)
-        for x in self.probe:
-            x = x.to(device=self.device, memory_format=torch.channels_last)
-            with precision.autocast(self.device, self.dtype):
-                spectrum.add(encoder(x).float())
-        few = torch.cat(self.probe)[:FEW].to(device=self.device, memory_format=torch.channels_last)
-        with torch.random.fork_rng(cuda), precision.autocast(self.device, self.dtype):
-            torch.manual_seed(seeds.derive(self.call["seed"], "signals"))
-            found = spectrum.signals()._asdict() | method.signals(few)
-            pretext = {"tells_apart": method.tells_apart, "chance": method.chance(few, size)}
-            pretext |= {"agreement": dict(method.agreement), "fixed": method.fixed_answers}
-        if self.judged is not None:
-            for name, batch in self.judged.batches(mixed=bool(method.agreement)):
-                seed, batch = self.call["seed"], self._moved(batch)
-                pretext[name] = judge(method, batch, seed=seed, dtype=self.dtype)
-        return found | {"pretext": pretext}
-
     def verdict(self, *newest: dict[str, Any]) -> Verdict:
         """Whether the run is learning, by its records so far and the ``newest``."""
         settings = self.call["arguments"] | {"images": len(self.trained_on)}
@@ -386,7 +353,7 @@ class Job:
 
     def _draw(self, step: int) -> None:
         if dist.is_first():
-            x, folder = self.probe[0].to(self.device), self.folder.path / "pictures"
+            x, folder = self.watch.images[0].to(self.device), self.folder.path / "pictures"
             with dist.alone():
                 pictures.draw(self.run.method, self.pixels, x, folder, step)
 

@@ -112,7 +112,7 @@ def _as_begun(asked: dict[str, Any], begun: dict[str, Any]) -> dict[str, Any]:
 
 def _finish(job: Job) -> None:
     """Write the encoder, the picture and the end of run.json."""
-    signals = job.signals()
+    signals = job.watch.signals()
     if not dist.is_first():
         return
     card = {

@@ -11,7 +11,7 @@ from selftaught import seeds
 from selftaught.commands.features import finite
 from selftaught.commands.parts import Labelled, Seen
 from selftaught.commands.scores import Score, mean_score, score_of
-from selftaught.data.batches import batches, plain
+from selftaught.data.batches import batches, placed, plain
 from selftaught.data.images import Images
 from selftaught.data.masks import Masks
 from selftaught.data.sources import evenly
@@ -77,7 +77,7 @@ def sweep(seen: Seen) -> dict[str, Score]:
 
     def views(found: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         for index, x in found:
-            x = x.to(device=device, memory_format=torch.channels_last)
+            x = placed(x, device)
             yield index, pooled(seen.net, x)
 
     def whole(images: Images) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
@@ -164,7 +164,7 @@ def _with_masks(seen: Seen, part: Labelled) -> Iterator[tuple[Tensor, Tensor]]:
     device = next(seen.like.parameters()).device
     for index, x in plain(images, seen.like.views, 16):
         found = [_central(masks.read(int(numbers[i])), x.shape[-1]) for i in index]
-        yield x.to(device=device, memory_format=torch.channels_last), torch.stack(found)
+        yield placed(x, device), torch.stack(found)
 
 
 def _central(mask: Tensor, size: int) -> Tensor:

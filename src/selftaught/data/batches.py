@@ -52,6 +52,16 @@ class Batch(NamedTuple):
     skipped: Skipped
 
 
+def placed(x: Tensor, device: torch.device) -> Tensor:
+    """The images on that device, each pixel's channels together, as convolutions like it best."""
+    return x.to(device=device, memory_format=torch.channels_last, non_blocking=True)
+
+
+def moved(batch: ViewBatch, device: torch.device) -> ViewBatch:
+    """The batch with its views `placed` on that device."""
+    return ViewBatch(tuple(placed(x, device) for x in batch.views), batch.index)
+
+
 @functools.lru_cache(maxsize=2)
 def _order(n: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(n, generator=seeds.generator(seed, "order", epoch))
