@@ -2,12 +2,13 @@
 
     SELFTAUGHT_DATA=... python benchmarks/few_labels.py --out NAME.jsonl --runs DIR
     ... --steps        SimCLR v2's three steps instead: pre-train, fine-tune on 1 %, distil
+    ... --images N     so many images seen without labels; into another file and folder
     ... --at-once N    so many seeds at once, each in a process of its own
     ... --table        prints the tables of the rows that are there
 
-Encoders are those of the image methods' table, simclr's or simclr_v2's, one a seed; they stay in
-DIR, where another call finds them, and runs that image_methods.py --runs kept count as well. The
-script can be stopped at any time and goes on where it was.
+Encoders are simclr's or simclr_v2's, one a seed, without --images those of the image methods'
+table; they stay in DIR, where another call finds them, and runs that image_methods.py --runs kept
+count as well. The script can be stopped at any time and goes on where it was.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from rows import Rows, call, commit, fashion_mnist, shown, spread, workers
 
 from selftaught.commands.settings import device_of, environment
 
-STEPS = 240_000 // 256  # of pre-training
+IMAGES, BATCH = 240_000, 256  # of pre-training
 SEEDS = (0, 1, 2)
 LABELS = (100, 600, 6000)
 STUDENT = "resnet-pico"
@@ -30,37 +31,37 @@ def finished(run: Path) -> bool:
     return (run / "encoder.safetensors").exists()
 
 
-def pretrained(method: str, seed: int, runs: Path) -> tuple[Path, str]:
+def pretrained(method: str, seed: int, images: int, runs: Path) -> tuple[Path, str]:
     """A run without labels, and its command."""
     run = runs / f"{method}-{seed}"
-    options = ("--steps", STEPS, "--seed", seed, "--evaluate", "off")
+    options = ("--steps", images // BATCH, "--seed", seed, "--evaluate", "off")
     words = ("pretrain", method, fashion_mnist(), "--out", run, *options)
     if finished(run):
         return run, shown(words, run=run)
     return run, call(*words, *(["--resume"] if run.exists() else []), run=run)
 
 
-def measure(rows: Rows, seed: int, runs: Path, *, three: bool) -> None:
+def measure(rows: Rows, seed: int, images: int, runs: Path, *, three: bool) -> None:
     """All rows of a seed that are not there yet; ``three`` steps, or few labels."""
     if three:
         if not rows.all(kind="steps", seed=seed):
-            steps(rows, seed, runs)
+            steps(rows, seed, images, runs)
         return
     for count in LABELS:
         if not rows.all(kind="labels", seed=seed, labels=count):
-            with_labels(rows, count, seed, runs)
+            with_labels(rows, count, seed, images, runs)
 
 
-def with_labels(rows: Rows, count: int, seed: int, runs: Path) -> None:
-    run, first = pretrained("simclr", seed, runs)
+def with_labels(rows: Rows, count: int, seed: int, images: int, runs: Path) -> None:
+    run, first = pretrained("simclr", seed, images, runs)
     out = runs / f"few-{count}-{seed}"
     command = tune(run, out, f"{count // 10}-per-class", seed)
     add(rows, "labels", seed, [first, command], labels=count, **result(out, "finetune"))
 
 
-def steps(rows: Rows, seed: int, runs: Path) -> None:
+def steps(rows: Rows, seed: int, images: int, runs: Path) -> None:
     """SimCLR v2: pre-train, fine-tune on 1 %, distil."""
-    run, first = pretrained("simclr_v2", seed, runs)
+    run, first = pretrained("simclr_v2", seed, images, runs)
     few, small = runs / f"one-percent-{seed}", runs / f"student-{seed}"
     second = tune(run, few, "1%", seed)
     words = ("distill", few, fashion_mnist(), "--student", STUDENT, "--out", small, "--seed", seed)
@@ -113,6 +114,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, help="folder of the runs, kept")
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
     parser.add_argument("--steps", action="store_true", help="SimCLR v2's three steps")
+    parser.add_argument("--images", type=int, default=IMAGES, help="seen without labels")
     parser.add_argument("--at-once", type=int, default=1, help="seeds at once")
     parser.add_argument("--table", action="store_true", help="measure nothing")
     asked = parser.parse_args()
@@ -121,7 +123,8 @@ def main() -> None:
         asked.runs.mkdir(parents=True, exist_ok=True)
         with workers(asked.at_once) as pool:
             seeds = map(int, asked.seeds.split(","))
-            found = [pool.submit(measure, rows, s, asked.runs, three=asked.steps) for s in seeds]
+            given = (asked.images, asked.runs)
+            found = [pool.submit(measure, rows, s, *given, three=asked.steps) for s in seeds]
             for of_seed in found:
                 of_seed.result()
     print(tables(rows))
