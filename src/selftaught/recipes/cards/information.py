@@ -90,7 +90,7 @@ image -> view 2 -> encoder -> projector -> z2 - variance, covariance""",
         paper="Ermolov et al., Whitening for Self-Supervised Representation Learning",
         year=2020,
         url="https://arxiv.org/abs/2007.06346",
-        measured="not measured yet",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
         idea=(
             "The projections of a batch are whitened, so that they fill all dimensions alike; then "
             "two views of one image should be the same. What is whitened cannot collapse."
