@@ -210,7 +210,9 @@ def test_a_folder_of_colour_photographs_at_any_depth(capsys, tmp_path, method):
 
 @pytest.mark.parametrize("method", RECIPES)
 def test_the_defaults_work_on_the_smallest_known_data(capsys, tmp_path, method, monkeypatch):
-    monkeypatch.setattr(job, "PROBED", 16)  # or twice the feature's width; quicker than all
+    monkeypatch.setattr(
+        "selftaught.commands.watch.SEEN", 16
+    )  # or twice the feature's width; quicker than all
     words = ("pretrain", method, "digits", "--out", tmp_path / "run", "--steps", 1)
     own = (SMALLER | ON_DIGITS).get(method, ())
     answer = call(capsys, *words, "--batch-size", 16, "--evaluate", "off", *own)
