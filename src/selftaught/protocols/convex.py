@@ -1,11 +1,14 @@
 """Linear classifiers on frozen features, as convex problems that L-BFGS solves."""
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,6 +20,7 @@ GRID = tuple(float(f"{digit}e{power}") for power in range(-5, 2) for digit in (1
 #: along the grid, and in the fit that is returned. On Fashion-MNIST the second's
 #: accuracy is within 0.02 points of that at a hundredth of it.
 SEARCH, FINAL = 1e-3, 1e-4
+SMALL = 2**21  # entries of the features, below which several threads gain little
 MANY = 5000  # samples from which on a fit goes most of its way in float32, for speed
 
 
@@ -59,6 +63,27 @@ class Samples:
         self.x, self.y = x, y  # (N, D), (N,)
         self.moment = x.T @ x / len(x)  # (D, D)
         self.passes = [x] if len(x) < MANY else [x.float(), x]
+
+
+@contextmanager
+def few_threads(x: Tensor) -> Iterator[None]:
+    """Inside, no more threads than fits to features x have work for, so that none waits long.
+
+    Idle threads keep their cores busy for a while. SciPy's would do so while PyTorch's work, and
+    PyTorch's own, where they have little to do, wherever other programs want the cores.
+    """
+    threads = torch.get_num_threads()
+    with _pools().limit(limits=1, user_api="blas"):
+        torch.set_num_threads(1 if x.numel() < SMALL else threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+@functools.cache
+def _pools() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def solve(

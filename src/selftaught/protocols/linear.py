@@ -12,6 +12,7 @@ from selftaught.protocols.convex import (
     SEARCH,
     Samples,
     check,
+    few_threads,
     folds,
     moments,
     solve,
@@ -65,21 +66,29 @@ def logreg(
     x = train_x.double()
     mean, scale = moments(x)
     x = (x - mean) / scale
-    fold = folds(y.cpu().numpy(), seed, 10).to(x.device)
-    parts = [fold == k for k in range(10 if len(x) < FEW else 1)]
-    paths = [_path(x, y, held, len(present), sorted(grid)) for held in parts if held.any()]
-    total = sum(int(held.sum()) for held in parts)
-    accuracy = {c: sum(hits[c] for hits, _ in paths) / total for c in grid}
-    best = max(accuracy, key=lambda c: (accuracy[c], -c))
-    start = paths[0][1][best]
-    weight, bias, converged = solve(
-        CROSS_ENTROPY, Samples(x, y), best, start, tolerance=FINAL, iterations=1000
-    )
+    with few_threads(x):
+        best, accuracy, start = _choice(x, y, len(present), grid, seed)
+        weight, bias, converged = solve(
+            CROSS_ENTROPY, Samples(x, y), best, start, tolerance=FINAL, iterations=1000
+        )
     weight = weight / scale
     bias = bias - weight @ mean
     scores = test_x.to(weight) @ weight.T + bias  # (M, K)
     predictions = present[scores.argmax(dim=1)].cpu()
     return LogregResult(predictions, best, accuracy, converged, present.cpu(), weight, bias)
+
+
+def _choice(
+    x: Tensor, y: Tensor, classes: int, grid: tuple[float, ...], seed: int
+) -> tuple[float, dict[float, float], tuple[Tensor, Tensor]]:
+    """The best C by what is held out, the accuracy there for each, and a solution for the best."""
+    fold = folds(y.cpu().numpy(), seed, 10).to(x.device)
+    parts = [fold == k for k in range(10 if len(x) < FEW else 1)]
+    paths = [_path(x, y, held, classes, sorted(grid)) for held in parts if held.any()]
+    total = sum(int(held.sum()) for held in parts)
+    accuracy = {c: sum(hits[c] for hits, _ in paths) / total for c in grid}
+    best = max(accuracy, key=lambda c: (accuracy[c], -c))
+    return best, accuracy, paths[0][1][best]
 
 
 def _path(

@@ -16,6 +16,7 @@ from selftaught.protocols.convex import (
     Samples,
     check,
     check_features,
+    few_threads,
     folds,
     moments,
     solve,
@@ -57,15 +58,16 @@ def svm(
     x = train_x.double()
     mean, scale = moments(x)
     x = (x - mean) / scale
-    fold = folds(y.cpu().numpy(), seed, FOLDS).to(x.device)
-    parts = [_path(x, y, fold == i, len(present), sorted(grid)) for i in range(FOLDS)]
-    size = sum(hits[1] for hits in parts)
-    accuracy = {c: sum(hits[0][c] for hits in parts) / size for c in sorted(grid)}
-    best = max(accuracy, key=lambda c: (accuracy[c], -c))
-    start = x.new_zeros(len(present), x.shape[1]), x.new_zeros(len(present))
-    weight, bias, converged = solve(
-        SQUARED_HINGE, Samples(x, y), best, start, tolerance=FINAL, iterations=1000
-    )
+    with few_threads(x):
+        fold = folds(y.cpu().numpy(), seed, FOLDS).to(x.device)
+        parts = [_path(x, y, fold == i, len(present), sorted(grid)) for i in range(FOLDS)]
+        size = sum(hits[1] for hits in parts)
+        accuracy = {c: sum(hits[0][c] for hits in parts) / size for c in sorted(grid)}
+        best = max(accuracy, key=lambda c: (accuracy[c], -c))
+        start = x.new_zeros(len(present), x.shape[1]), x.new_zeros(len(present))
+        weight, bias, converged = solve(
+            SQUARED_HINGE, Samples(x, y), best, start, tolerance=FINAL, iterations=1000
+        )
     scores = ((test_x.to(x) - mean) / scale) @ weight.T + bias  # (M, K)
     return SVMResult(present[scores.argmax(dim=1)].cpu(), best, accuracy, converged)
 
@@ -124,21 +126,22 @@ def svm_tags(
     fold = torch.empty_like(order)
     fold[order] = torch.arange(len(x)) % FOLDS
     fold = fold.to(x.device)
-    parts = [_tags_path(x, sign, fold == i, sorted(grid)) for i in range(FOLDS)]
-    held_out = {c: torch.stack([part[c] for part in parts]).nanmean(0) for c in sorted(grid)}
-    precision = torch.stack(list(held_out.values())).nan_to_num(-1.0)  # (grid, K)
-    chosen = precision.argmax(0)  # the first of equals
-    scores, converged = torch.empty(len(test_x), sign.shape[1], dtype=torch.float64), True
-    test = (test_x.to(x) - mean) / scale
-    for i, c in enumerate(sorted(grid)):
-        of = (chosen == i).nonzero().squeeze(1)
-        if len(of):
-            start = x.new_zeros(len(of), x.shape[1]), x.new_zeros(len(of))
-            options = {"tolerance": FINAL, "iterations": 1000}
-            samples = Samples(x, sign[:, of.to(x.device)])
-            weight, bias, reached = solve(SIGNED_HINGE, samples, c, start, **options)
-            converged &= reached
-            scores[:, of] = (test @ weight.T + bias).cpu()
+    with few_threads(x):
+        parts = [_tags_path(x, sign, fold == i, sorted(grid)) for i in range(FOLDS)]
+        held_out = {c: torch.stack([part[c] for part in parts]).nanmean(0) for c in sorted(grid)}
+        precision = torch.stack(list(held_out.values())).nan_to_num(-1.0)  # (grid, K)
+        chosen = precision.argmax(0)  # the first of equals
+        scores, converged = torch.empty(len(test_x), sign.shape[1], dtype=torch.float64), True
+        test = (test_x.to(x) - mean) / scale
+        for i, c in enumerate(sorted(grid)):
+            of = (chosen == i).nonzero().squeeze(1)
+            if len(of):
+                start = x.new_zeros(len(of), x.shape[1]), x.new_zeros(len(of))
+                options = {"tolerance": FINAL, "iterations": 1000}
+                samples = Samples(x, sign[:, of.to(x.device)])
+                weight, bias, reached = solve(SIGNED_HINGE, samples, c, start, **options)
+                converged &= reached
+                scores[:, of] = (test @ weight.T + bias).cpu()
     return TagsResult(scores, torch.tensor(sorted(grid))[chosen], held_out, converged)
 
 
