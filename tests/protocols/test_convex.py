@@ -1,22 +1,25 @@
+import contextlib
+
 import pytest
 import torch
 
 from selftaught.protocols import convex
 
 
-@pytest.mark.parametrize(("entries", "inside"), [(convex.SMALL - 1, 1), (convex.SMALL, 3)])
-def test_few_samples_are_fitted_by_one_thread(entries, inside):
+@pytest.fixture
+def three_threads():
     before = torch.get_num_threads()
     torch.set_num_threads(3)
-    try:
-        with (
-            pytest.raises(ValueError, match="of the fit"),
-            convex.few_threads(torch.empty(entries)),
-        ):
-            assert torch.get_num_threads() == inside
-            blas = [p for p in convex._pools().info() if p["user_api"] == "blas"]
-            assert blas
-            raise ValueError("of the fit")
-        assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("three_threads")
+@pytest.mark.parametrize(("entries", "inside"), [(convex.SMALL - 1, 1), (convex.SMALL, 3)])
+def test_few_samples_are_fitted_by_one_thread(entries, inside):
+    with contextlib.suppress(ValueError), convex.few_threads(torch.empty(entries)):
+        found = torch.get_num_threads()
+        blas = {p.num_threads for p in convex._pools().lib_controllers if p.user_api == "blas"}
+        raise ValueError
+    assert (found, blas) == (inside, {1})
+    assert torch.get_num_threads() == 3
