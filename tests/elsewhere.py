@@ -49,9 +49,15 @@ class Elsewhere(Tensor):
         return _run(func, args, kwargs or {})
 
 
-class _Operations(TorchDispatchMode):
+class Operations(TorchDispatchMode):
+    """Keeps devices apart, and counts what is computed on the other one."""
+
+    count = 0
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return _run(func, args, kwargs or {})
+        found = _run(func, args, kwargs or {})
+        self.count += any(isinstance(t, Elsewhere) for t in tree_leaves(found))
+        return found
 
 
 class _Literals(TorchFunctionMode):
@@ -102,13 +108,13 @@ def _check_alike(func: Any, places: set[torch.device], given: list[Tensor]) -> N
 
 
 @contextlib.contextmanager
-def elsewhere() -> Iterator[None]:
+def elsewhere() -> Iterator[Operations]:
     """Inside, tensors may be made on `THERE` and moved there, and devices are kept apart."""
     autocast = torch.autocast
 
     def cast(device: str, *rest: Any, **more: Any) -> Any:
         return contextlib.nullcontext() if device == "meta" else autocast(device, *rest, **more)
 
-    with pytest.MonkeyPatch.context() as patch, _Literals(), _Operations():
+    with pytest.MonkeyPatch.context() as patch, _Literals(), Operations() as ran:
         patch.setattr(torch, "autocast", cast)  # which the meta device does not have
-        yield
+        yield ran

@@ -30,8 +30,9 @@ def both(tmp_path, monkeypatch):
             if device == "cpu":
                 found.append(command(*given, **options, device=device))
                 continue
-            with elsewhere():
+            with elsewhere() as ran:
                 found.append(command(*given, **options, device=device))
+            assert ran.count > 100
         return found
 
     return run
