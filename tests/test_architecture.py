@@ -11,6 +11,7 @@ PARTS = {"objectives", "nn", "views", "data", "protocols"}  # none imports anoth
 
 ALLOWED = {
     "allocator": set(),
+    "cores": set(),
     "errors": set(),
     "seeds": set(),
     "precision": set(),

@@ -15,6 +15,7 @@ from selftaught.cli.pretraining import compare, doctor, methods, pretrain
 from selftaught.cli.processes import LOST
 from selftaught.cli.recipe import pretrain_with
 from selftaught.cli.training import distill, finetune, transfer
+from selftaught.cores import keep_to_granted
 from selftaught.errors import Lost, Stopped, UserError
 
 COMMANDS: dict[str, Callable[..., Any]] = {
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"no command named {argv[0]!r}; did you mean {near[0]!r}?")
         if argv[:1] == ["pretrain"] and len(argv) > 1 and not argv[1].startswith("-"):
             return pretrain_with(argv[1], argv[2:])
+        keep_to_granted()
         parse({name: later(command) for name, command in COMMANDS.items()}, argv)()
         sys.stdout.flush()
     except UserError as error:

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import IO, Any
 
+from selftaught.cores import granted
 from selftaught.errors import UserError
 
 LOST = 3  # exit code of a process that another one has left
@@ -96,7 +97,7 @@ def _together(count: int) -> dict[str, str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    threads = max(1, (os.cpu_count() or 1) // count)
+    threads = max(1, granted() // count)
     usual = {"OMP_NUM_THREADS": str(threads)}
     if sys.platform.startswith("linux"):
         usual["GLOO_SOCKET_IFNAME"] = "lo"  # or the name of the machine would have to be known

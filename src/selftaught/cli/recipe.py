@@ -12,6 +12,7 @@ from selftaught import recipes
 from selftaught.cli.options import Device, Precision
 from selftaught.cli.parsing import parse
 from selftaught.cli.processes import launch, launched
+from selftaught.cores import keep_to_granted
 from selftaught.recipes.parameters import parameters
 
 
@@ -61,6 +62,7 @@ def pretrain_with(method: str, argv: list[str]) -> int:
     processes = common.pop("processes")
     if processes != 1 and not launched():
         return launch(["pretrain", method, *argv], processes)
+    keep_to_granted()
     options = [word for word in argv if word.startswith("--")]
     words = {w.split("=")[0].removeprefix("--").removeprefix("no-") for w in options}
     named = {word.replace("-", "_") for word in words}

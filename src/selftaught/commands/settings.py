@@ -2,7 +2,6 @@
 
 import difflib
 import math
-import os
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from selftaught import dist, precision
+from selftaught.cores import granted
 from selftaught.data.images import Images
 from selftaught.data.sources import evenly
 from selftaught.errors import UserError
@@ -192,7 +192,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "versions": {name: version(name) for name in names},
         "python": platform.python_version(),
         "processor": precision_units(),
-        "cores": os.cpu_count(),
+        "cores": granted(),
         "gpu": gpu,
         "processes": dist.world_size(),
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -21,6 +21,8 @@ class NNCLR(Method):
     view's nearest neighbour in the support set looks for the prediction of the other view among
     those of all images. The support set is the one from before the batch; afterwards the first
     views' projections enter it. The projector ends with a batch norm, the predictor does not.
+    Of the text's symmetric loss, which lets each prediction look for its neighbour among all
+    neighbours too, algorithm 1 knows nothing, and neither does this.
 
     Raises UserError for a temperature that is not positive.
     """

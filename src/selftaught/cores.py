@@ -1,0 +1,43 @@
+"""Cores: no more threads than a container lets work at once."""
+
+import math
+import os
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def granted() -> int:
+    """Processor cores that this process may keep busy: those it may run on, within the quota."""
+    return max(1, math.ceil(min(_allowed(), _quota())))
+
+
+def keep_to_granted() -> None:
+    """Have PyTorch begin with so many threads, unless ``OMP_NUM_THREADS`` says how many.
+
+    It begins with one for each core that it may run on. Those beyond the quota of a container
+    (``docker run --cpus``, a limit of Kubernetes) would use it up by waiting for each other. This
+    holds for the whole process and is too late once PyTorch is there: only the commands call it.
+    """
+    if granted() < _allowed():
+        os.environ.setdefault("OMP_NUM_THREADS", str(granted()))
+
+
+def _allowed() -> int:
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _quota() -> float:
+    """Cores' worth of time that Linux gives this container; infinite without a limit."""
+    try:
+        if (second := CGROUP / "cpu.max").exists():  # version 2 of control groups
+            quota, period = second.read_text().split()
+        else:
+            first = CGROUP / "cpu"
+            quota = (first / "cpu.cfs_quota_us").read_text().strip()
+            period = (first / "cpu.cfs_period_us").read_text().strip()
+        return math.inf if quota in ("max", "-1") else int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):  # another system, or nothing to read
+        return math.inf

@@ -1,0 +1,59 @@
+import os
+
+import pytest
+
+from selftaught import cores
+
+TWO = {"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path, monkeypatch):
+    """Eight cores, and no quota yet."""
+    monkeypatch.setattr(cores, "CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
+def quota(folder, files):
+    for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 8),
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu.max": "200000 100000\n"}, 2),
+        ({"cpu.max": "250000 100000\n"}, 3),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "6400000 100000\n"}, 8),
+        ({"cpu.max": "what is this"}, 8),
+        (TWO, 2),
+        (TWO | {"cpu/cpu.cfs_quota_us": "-1\n"}, 8),
+        (TWO | {"cpu/cpu.cfs_period_us": "0\n"}, 8),
+    ],
+)
+def test_a_quota_grants_fewer_cores_than_there_are(tmp_path, files, expected):
+    quota(tmp_path, files)
+    assert cores.granted() == expected
+
+
+def test_pytorch_begins_with_no_more_threads(tmp_path):
+    quota(tmp_path, TWO)
+    cores.keep_to_granted()
+    assert os.environ["OMP_NUM_THREADS"] == "2"
+
+
+def test_without_a_quota_pytorch_is_left_alone():
+    cores.keep_to_granted()
+    assert "OMP_NUM_THREADS" not in os.environ
+
+
+def test_what_the_user_sets_stands(tmp_path, monkeypatch):
+    quota(tmp_path, TWO)
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    cores.keep_to_granted()
+    assert os.environ["OMP_NUM_THREADS"] == "5"
