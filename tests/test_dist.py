@@ -1,7 +1,9 @@
 """Two processes train as one with the same global batch, in float64."""
 
 import itertools
+import math
 import multiprocessing
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -68,7 +70,7 @@ def process(rank, place, kind, answers):
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{place}", rank=rank, world_size=2
     )
-    own = {"unused": unused, "told": told, "not finite": not_finite}
+    own = {"unused": unused, "bundled": bundled, "told": told, "not finite": not_finite}
     found = own[kind](rank) if kind in own else trained(kind)
     answers.put((rank, [x.numpy() for x in found]))
     torch.distributed.barrier()
@@ -82,6 +84,24 @@ def unused(rank):
         used.grad = torch.full((2,), 3.0)
     dist.average_gradients([used, never])
     return [used.grad, torch.tensor([float(never.grad is None)])]
+
+
+def bundled(rank):
+    """Averages of gradients of several sizes, layouts and types, and how many exchanges it took."""
+    shapes = ((1, 2, 1, 2), (3,), (), (7,), (2,))
+    tensors = [torch.arange(math.prod(s)).reshape(s) + float(rank) for s in shapes]
+    tensors[0] = tensors[0].contiguous(memory_format=torch.channels_last)
+    parameters = [nn.Parameter(x) for x in (*tensors[:4], tensors[4].double())]
+    for p in parameters:
+        p.grad = p.detach().clone()
+    with (
+        patch.object(dist, "BUNDLE", 6),
+        patch.object(
+            torch.distributed, "all_reduce", wraps=torch.distributed.all_reduce
+        ) as exchange,
+    ):
+        dist.average_gradients(parameters)
+    return [*(p.grad for p in parameters), torch.tensor([exchange.call_count])]
 
 
 def told(rank):
@@ -142,6 +162,14 @@ def test_what_has_no_gradient_anywhere_keeps_none(tmp_path):
     for used, none in by_two("unused", tmp_path / "meeting"):
         assert used.tolist() == [1.5, 1.5]
         assert none.item() == 1
+
+
+def test_small_gradients_are_exchanged_together(tmp_path):
+    for *grads, exchanges in by_two("bundled", tmp_path / "meeting"):
+        for grad in grads:
+            expected = torch.arange(grad.numel()).reshape(grad.shape) + 0.5
+            assert torch.equal(grad, expected.to(grad.dtype))
+        assert exchanges == 1 + 4  # which are given; 4, 3 + 1, 7 and the 2 of another type
 
 
 def test_processes_do_what_one_of_them_says(tmp_path):

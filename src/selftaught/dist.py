@@ -19,6 +19,8 @@ from selftaught.errors import Lost, UserError
 
 T = TypeVar("T")
 
+BUNDLE = 2**22  # entries of gradients that are exchanged at once
+
 _by_itself = False
 
 
@@ -181,6 +183,15 @@ def total(x: Tensor) -> Tensor:
     return x
 
 
+def everyone(x: Tensor) -> Tensor:
+    """All processes' x (...), without a gradient: (W, ...)."""
+    if world_size() == 1:
+        return x.detach()[None]
+    parts = x.new_empty(world_size(), *x.shape)
+    distributed.all_gather(list(parts), x.detach().contiguous())
+    return parts
+
+
 @torch.no_grad()
 def average_gradients(parameters: Iterable[Tensor]) -> None:
     """Replace each gradient by its mean over the processes; what has none anywhere keeps none."""
@@ -188,8 +199,25 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
         return
     trained = [p for p in parameters if p.requires_grad]
     given = torch.tensor([float(p.grad is not None) for p in trained], device=trained[0].device)
-    for p, anywhere in zip(trained, total(given).tolist(), strict=True):
-        if anywhere:
-            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-            distributed.all_reduce(p.grad)
-            p.grad /= world_size()
+    some = [p for p, anywhere in zip(trained, total(given).tolist(), strict=True) if anywhere]
+    for p in some:
+        p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+    for grads in _bundles([p.grad for p in some if p.grad is not None]):
+        flat = torch.cat([grad.flatten() for grad in grads])
+        distributed.all_reduce(flat)
+        flat /= world_size()
+        for grad, mean in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+            grad.copy_(mean.view_as(grad))
+
+
+def _bundles(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """Tensors of one kind together, as long as they are small: an exchange of each takes longer."""
+    bundle: list[Tensor] = []
+    for x in tensors:
+        size = sum(y.numel() for y in bundle) + x.numel()
+        if bundle and (size > BUNDLE or x.dtype != bundle[0].dtype):
+            yield bundle
+            bundle = []
+        bundle.append(x)
+    if bundle:
+        yield bundle

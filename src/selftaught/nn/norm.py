@@ -6,6 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from selftaught import dist
@@ -58,18 +59,9 @@ class GroupedBatchNorm(_BatchNorm):
         """One group over all processes."""
         count = input.numel() // input.shape[1] * world
         _require_two(count)
-        with torch.autocast(input.device.type, enabled=False):
-            x = input.float() if input.dtype in (torch.bfloat16, torch.float16) else input
-            over = (0, *range(2, x.ndim))
-            mean = dist.summed(x.sum(over, keepdim=True)) / count  # (1, C, ...)
-            centred = x - mean
-            var = dist.summed(centred.square().sum(over, keepdim=True)) / count
-            self._remember(mean.detach().flatten(), var.detach().flatten() * count / (count - 1))
-            y = centred * (var + self.eps).rsqrt()
-            if self.affine:
-                scale, shift = (p.view_as(mean) for p in (self.weight, self.bias))
-                y = y * scale + shift
-        return y.to(input.dtype)
+        y, mean, var = _Normalised.apply(input, self.weight, self.bias, self.eps)  # pyright: ignore
+        self._remember(mean, var * count / (count - 1))
+        return y
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, var: Tensor) -> None:
@@ -82,6 +74,49 @@ class GroupedBatchNorm(_BatchNorm):
             share = 1 / self.num_batches_tracked.to(mean)
         for running, now in ((self.running_mean, mean), (self.running_var, var)):
             running.lerp_(now.to(running), share)
+
+
+class _Normalised(torch.autograd.Function):
+    """Batch norm over all processes, and the mean and the variance (C,) that it found.
+
+    Each process makes PyTorch's own passes over its part of the batch, those of a batch norm whose
+    statistics are given, and two numbers a channel are exchanged each way. What flows back through
+    the statistics comes on top (Ioffe & Szegedy 2015, section 3).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        wide = torch.promote_types(x.dtype, torch.float32)
+        unused = torch.zeros(2, x.shape[1], dtype=wide, device=x.device)
+        here = torch.stack(torch.batch_norm_update_stats(x, *unused, momentum=0.0))  # (2, C)
+        means, variances = dist.everyone(here).unbind(1)  # (W, C)
+        mean = means.mean(0)
+        var = (variances + (means - mean).square()).mean(0)
+        ctx.save_for_backward(x, weight, mean, var)
+        ctx.affine, ctx.eps = bias is not None, eps
+        ctx.mark_non_differentiable(mean, var)
+        return F.batch_norm(x, mean, var, weight, bias, training=False, eps=eps), mean, var
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
+        x, weight, mean, var = ctx.saved_tensors
+        given, x, grad = x.dtype, x.to(mean.dtype), grads[0].to(mean.dtype)
+        scale = torch.ones_like(mean) if weight is None else weight
+        fixed, by_scale, by_shift = torch.ops.aten.native_batch_norm_backward(
+            grad, x, scale, mean, var, None, None, False, ctx.eps, [True, True, True]
+        )
+        count = x.numel() // x.shape[1] * dist.world_size()
+        along, even = dist.total(torch.stack([by_scale, by_shift])) / count
+        invstd = (var + ctx.eps).rsqrt()
+        slope = scale * invstd.square() * along  # what flows back through the variance, and
+        level = scale * invstd * even - slope * mean  # through the mean
+        wide = (-1, *[1] * (x.ndim - 2))
+        fixed.addcmul_(x, slope.view(wide), value=-1).sub_(level.view(wide))
+        shares = (by_scale, by_shift) if ctx.affine else (None, None)
+        return fixed.to(given), *shares, None
 
 
 def _require_two(count: int) -> None:
