@@ -9,7 +9,7 @@ FOLDER = Path(__file__).parent / "methods"
 SHARED = """\
 What all of them share, also at the paper's scale and whatever the authors' own code does:
 
-- crops are resized bilinearly;
+- whole images, which a trained encoder sees, are resized bilinearly, and so are tiles;
 - learned tokens (class, mask) do not decay, and weight decay is the same throughout a run;
 - the learning rate begins at zero where it warms up;
 - LARS adapts weight matrices and kernels alone, also where authors take LARC (swav and others);

@@ -44,6 +44,15 @@ def test_all_parameters_decay_where_the_authors_let_them(name, more):
     assert {group["weight_decay"] for group in groups} == {1e-4}
 
 
+@pytest.mark.parametrize(
+    ("name", "more", "bicubic"),
+    [("byol", {}, True), ("vicreg", {}, True), ("moco_v2", {"queue": 64}, False)],
+)
+def test_crops_are_resized_as_the_authors_do(name, more, bicubic):
+    views = published(name, dim=16, **more).views.views
+    assert [view.cropper.bicubic for view in views] == [bicubic] * 2
+
+
 def test_of_byol_no_bias_decays():
     groups = published("byol", hidden=32, dim=16).optimizer.param_groups
     assert {group["weight_decay"] for group in groups} == {1.5e-6, 0.0}

@@ -4,7 +4,9 @@ import torch
 from contract.small import build
 from selftaught.errors import UserError
 from selftaught.optim import Schedule
-from selftaught.views.image import Jitter
+from selftaught.recipes import RECIPES, find
+from selftaught.recipes.parameters import parameters
+from selftaught.views.image import Jitter, View
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,15 @@ def test_the_schedule_is_the_one_asked_for():
 def test_training_that_cannot_be_is_refused(settings, named):
     with pytest.raises(UserError, match=named):
         build("simclr", **settings)
+
+
+@pytest.mark.parametrize("name", [n for n in RECIPES if "bicubic" in parameters(find(n))])
+def test_every_crop_is_resized_as_asked(name):
+    for asked in ({}, {"bicubic": True}):
+        views = build(name, **asked).views.views
+        crops = [view.cropper for view in views if isinstance(view, View)]  # and not a jigsaw
+        assert crops
+        assert {crop.bicubic for crop in crops} == {bool(asked)}
 
 
 def test_colours_are_shares_of_the_jitter():

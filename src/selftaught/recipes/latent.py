@@ -30,6 +30,7 @@ def data2vec(
     final_momentum: float = 0.999,
     ramp: float = 0.5,
     smallest_crop: float = 0.2,
+    bicubic: bool = False,
     jitter: float = 0.4,
     training: Training = MASKED,
 ) -> Run:
@@ -48,6 +49,7 @@ def data2vec(
         final_momentum: of the slow copy after the ramp.
         ramp: share of the run in which the momentum rises.
         smallest_crop: the view shows at least this share of the image's area.
+        bicubic: resize what is cropped bicubically, not bilinearly.
         jitter: strength of the change of brightness, contrast and saturation.
     """
     net = build(encoder, channels=data.channels, size=data.size, patch=patch or None)
@@ -67,7 +69,10 @@ def data2vec(
             f"a ratio of {ratio} of {length} patches hides nothing or leaves nothing; "
             "use --ratio 0.6 or smaller patches"
         )
-    view = View(crop(data, data.size, smallest_crop), Jitter(jitter, jitter, jitter, 0.0, p=1.0))
+    view = View(
+        crop(data, data.size, smallest_crop, bicubic=bicubic),
+        Jitter(jitter, jitter, jitter, 0.0, p=1.0),
+    )
     return training.run(method, Views([view], data.mean, data.std))
 
 

@@ -29,6 +29,7 @@ def mae(
     heads: int = 4,
     normalize_target: bool = True,
     smallest_crop: float = 0.2,
+    bicubic: bool = False,
     training: Training = MASKED,
 ) -> Run:
     """MAE (He et al. 2021, arXiv 2111.06377): see a quarter of the patches, paint the rest.
@@ -43,12 +44,13 @@ def mae(
         heads: attention heads of the decoder.
         normalize_target: predict each patch less its mean and over its standard deviation.
         smallest_crop: the view shows at least this share of the image's area.
+        bicubic: resize what is cropped bicubically, not bilinearly.
     """
     net = build(encoder, channels=data.channels, size=data.size, patch=patch or None)
     method = MAE(
         net, ratio=ratio, dim=dim, depth=depth, heads=heads, normalize_target=normalize_target
     )
-    view = View(crop(data, data.size, smallest_crop))
+    view = View(crop(data, data.size, smallest_crop, bicubic=bicubic))
     return training.run(method, Views([view], data.mean, data.std), beta2=0.95)
 
 
@@ -88,6 +90,7 @@ def maskfeat(
     cells: int = 0,
     bins: int = 9,
     smallest_crop: float = 0.2,
+    bicubic: bool = False,
     training: Training = MASKED,
 ) -> Run:
     """MaskFeat (Wei et al. 2021, arXiv 2112.09133): predict the edges of what is hidden.
@@ -101,11 +104,12 @@ def maskfeat(
         cells: histograms a side of a patch; 0 takes 2 where they tile it, else 1.
         bins: directions that a histogram tells apart.
         smallest_crop: the view shows at least this share of the image's area.
+        bicubic: resize what is cropped bicubically, not bilinearly.
     """
     net = build(encoder, channels=data.channels, size=data.size, patch=patch or None)
     cells = cells or (1 if getattr(net, "patch", 2) % 2 else 2)
     method = MaskFeat(net, ratio=ratio, smallest=smallest_block, cells=cells, bins=bins)
-    view = View(crop(data, data.size, smallest_crop))
+    view = View(crop(data, data.size, smallest_crop, bicubic=bicubic))
     return training.run(method, Views([view], data.mean, data.std))
 
 
@@ -118,6 +122,7 @@ def beit(
     ratio: float = 0.4,
     smallest_block: int = 4,
     smallest_crop: float = 0.2,
+    bicubic: bool = False,
     jitter: float = 0.0,
     training: Training = MASKED,
 ) -> Run:
@@ -131,6 +136,7 @@ def beit(
         ratio: share of the patches that is hidden.
         smallest_block: patches are hidden in blocks of at least this many.
         smallest_crop: the view shows at least this share of the image's area.
+        bicubic: resize what is cropped bicubically, not bilinearly.
         jitter: strength of the change of brightness, contrast and saturation.
     """
     codes, grid = _tokenizer(tokenizer, data)
@@ -145,7 +151,7 @@ def beit(
     words = len(codes.codes.codebook.vectors)
     method = BEiT(net, codes, words=words, ratio=ratio, smallest=smallest_block)
     colours = [Jitter(jitter, jitter, jitter, 0.0, p=1.0)] if jitter else []
-    view = View(crop(data, data.size, smallest_crop), *colours)
+    view = View(crop(data, data.size, smallest_crop, bicubic=bicubic), *colours)
     run = training.run(method, Views([view], data.mean, data.std))
     return replace(run, architecture={"name": encoder, "patch": patch})
 

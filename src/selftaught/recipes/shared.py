@@ -127,6 +127,7 @@ class Look:
         jitter_share: probability that a view is changed so.
         gray: probability that a view of a colour image is gray.
         blur: probability that a view is blurred.
+        bicubic: resize what is cropped bicubically, not bilinearly.
     """
 
     view_share: float = 0.7
@@ -137,10 +138,12 @@ class Look:
     jitter_share: float = 0.8
     gray: float = 0.2
     blur: float = 0.0
+    bicubic: bool = False
 
     def view(self, data: Pixels, encoder: Encoder, *then: Solarize) -> View:
         """One view: crop, flip, jitter, gray, blur and what is given besides."""
-        cut = crop(data, side(data, encoder, self.view_share), self.smallest_crop)
+        pixels = side(data, encoder, self.view_share)
+        cut = crop(data, pixels, self.smallest_crop, bicubic=self.bicubic)
         return self._view(cut, *then)
 
     def views(self, data: Pixels, encoder: Encoder, count: int = 2, *then: Solarize) -> Views:
@@ -186,6 +189,7 @@ class MultiCrop(Look):
         crops: small views beside the two large ones.
         crop_share: side of a small view as a share of the image's.
         largest_crop: a small view shows at most this share of the image's area, a large one more.
+        bicubic: resize what is cropped bicubically, not bilinearly.
     """
 
     smallest_crop: float = 0.1
@@ -207,18 +211,22 @@ class MultiCrop(Look):
             )
         large = side(data, encoder, self.view_share)
         small = side(data, encoder, self.crop_share, least=SMALLEST)
-        of_most = crop(data, large, self.largest_crop)
-        of_a_part = crop(data, small, self.smallest_crop, self.largest_crop)
+        of_most = crop(data, large, self.largest_crop, bicubic=self.bicubic)
+        part = (self.smallest_crop, self.largest_crop)
+        of_a_part = crop(data, small, *part, bicubic=self.bicubic)
         views = [self._view(of_most, *then)] * count + [self._view(of_a_part, *then)] * self.crops
         return Views(views, data.mean, data.std)
 
 
-def crop(data: Pixels, side: int, smallest: float, largest: float = 1.0) -> Crop:
+def crop(
+    data: Pixels, side: int, smallest: float, largest: float = 1.0, *, bicubic: bool = False
+) -> Crop:
     """A random crop of so many pixels a side, of a share of the image's area between the two.
 
     Half of the crops are mirrored where a mirror image means the same.
     """
-    return Crop(side, scale=(smallest, largest), flip=0.5 if data.flip else 0.0)
+    flip = 0.5 if data.flip else 0.0
+    return Crop(side, scale=(smallest, largest), flip=flip, bicubic=bicubic)
 
 
 def side(data: Pixels, encoder: Any, share: float, least: int = 16) -> int:

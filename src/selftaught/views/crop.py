@@ -1,6 +1,7 @@
 """Random crops of whole batches, resized and flipped by products of small matrices."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -62,6 +63,8 @@ class CentreParameters(NamedTuple):
 class Crop:
     """A random box of the image, resized to a square, and flipped with probability ``flip``.
 
+    It is resized bilinearly or with ``bicubic``, and antialiased.
+
     The box is the one of torchvision's RandomResizedCrop (Szegedy et al. 2014,
     https://arxiv.org/abs/1409.4842): the first of ten with an area uniform in ``scale`` and a width
     over height log-uniform in ``ratio`` that fits, else a central one as large as ``ratio`` allows.
@@ -71,6 +74,7 @@ class Crop:
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.5
+    bicubic: bool = False
 
     def __post_init__(self) -> None:
         _check_size(self.size)
@@ -180,34 +184,46 @@ def _sizes(like: Tensor, height: int | Tensor, width: int | Tensor) -> tuple[Ten
     )
 
 
-def resized_crop(x: Tensor, boxes: Boxes, flip: Tensor, size: int) -> Tensor:
+def resized_crop(
+    x: Tensor, boxes: Boxes, flip: Tensor, size: int, *, bicubic: bool = False
+) -> Tensor:
     """The boxes of a uint8 batch (n, C, H, W), resized and flipped: uint8 (n, C, size, size).
 
-    Bilinear and antialiased: torchvision's resized_crop, then horizontal_flip, to within one grey
-    level (torchvision rounds between its two passes, this does not).
+    Antialiased: torchvision's resized_crop, bilinear or bicubic, then horizontal_flip, to within
+    one grey level (torchvision rounds between its two passes and cuts there what bicubic ones
+    overshoot, this does so only afterwards).
     """
     boxes, flip = map_tree(lambda tensor: tensor.to(x.device), (boxes, flip))
     y = x.new_empty((*x.shape[:2], size, size))
     for piece in pieces(x):
-        y[piece] = resample(x[piece], rows(boxes, piece), flip[piece], size).round_()
+        part = resample(x[piece], rows(boxes, piece), flip[piece], size, bicubic=bicubic)
+        y[piece] = part.round_().clamp_(0, 255)
     return y
 
 
 @float32
-def resample(x: Tensor, boxes: Boxes, flip: Tensor, size: int) -> Tensor:
+def resample(x: Tensor, boxes: Boxes, flip: Tensor, size: int, *, bicubic: bool = False) -> Tensor:
     """`resized_crop` before it rounds: float32, on the scale of x.
 
     A separable resize is one matrix from either side, so a batch of crops is two batched products.
     """
-    down = _triangles(boxes.top, boxes.height, torch.zeros_like(flip), x.shape[2], size)
-    across = _triangles(boxes.left, boxes.width, flip, x.shape[3], size)
+    kernel = _cubic if bicubic else _triangle
+    down = _weights(boxes.top, boxes.height, torch.zeros_like(flip), x.shape[2], size, kernel)
+    across = _weights(boxes.left, boxes.width, flip, x.shape[3], size, kernel)
     return products(down, x.float(), across)
 
 
-def _triangles(start: Tensor, length: Tensor, flip: Tensor, pixels: int, size: int) -> Tensor:
+def _weights(
+    start: Tensor,
+    length: Tensor,
+    flip: Tensor,
+    pixels: int,
+    size: int,
+    kernel: Callable[[Tensor], Tensor],
+) -> Tensor:
     """Weights (n, size, pixels) of the antialiased resize of pixels start ... start + length.
 
-    Each row is a triangle as wide as the stride, or as a pixel where that is wider, cut to the box.
+    Each row is the kernel, as wide as the stride or as a pixel where that is wider, cut to the box.
     """
     first, length, flip = start[:, None].float(), length[:, None].float(), flip[:, None]  # (n, 1)
     stride = length / size
@@ -219,5 +235,17 @@ def _triangles(start: Tensor, length: Tensor, flip: Tensor, pixels: int, size: i
     unit = stride.clamp(min=1)
     pixel = torch.where(inside, pixel / unit, math.inf)  # (n, W)
     distance = (pixel[:, None] - (centre / unit)[:, :, None]).abs_()  # (n, size, W)
-    weights = distance.neg_().add_(1).clamp_(min=0)
+    weights = kernel(distance)
     return weights.mul_(weights.sum(2, keepdim=True).reciprocal_())
+
+
+def _triangle(distance: Tensor) -> Tensor:
+    return distance.neg_().add_(1).clamp_(min=0)
+
+
+def _cubic(distance: Tensor) -> Tensor:
+    """Keys 1981, Cubic Convolution Interpolation for Digital Image Processing, with a = -1/2."""
+    d = distance.clamp_(max=2)
+    near = (1.5 * d - 2.5) * d.square() + 1
+    far = ((2.5 - 0.5 * d) * d - 4) * d + 2
+    return torch.where(d < 1, near, far)

@@ -43,6 +43,7 @@ image, whole -> slow copy -> mean of its last blocks, normalised -> target (no g
             "momentum": 0.9998,
             "final_momentum": 0.9998,
             "smallest_crop": 0.08,
+            "bicubic": True,
             "jitter": 0.4,
         },
     ),

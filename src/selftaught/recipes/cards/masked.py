@@ -35,6 +35,7 @@ image -> patches -> a quarter of them -> encoder -> tokens \\
             "depth": 8,
             "heads": 16,
             "smallest_crop": 0.2,
+            "bicubic": True,
         },
     ),
     "simmim": Card(
@@ -106,6 +107,7 @@ image, whole -> gradients -> histograms of their directions -> target   /""",
             "cells": 2,
             "bins": 9,
             "smallest_crop": 0.5,
+            "bicubic": True,
         },
     ),
     "beit": Card(
@@ -139,6 +141,7 @@ image, whole -> tokenizer (a vqvae run, frozen) -> words of the blanked      /""
             "ratio": 0.383,
             "smallest_block": 16,
             "smallest_crop": 0.08,
+            "bicubic": True,
             "jitter": 0.4,
         },
     ),
