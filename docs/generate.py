@@ -10,7 +10,7 @@ SHARED = """\
 What all of them share, also at the paper's scale and whatever the authors' own code does:
 
 - whole images, which a trained encoder sees, are resized bilinearly, and so are tiles;
-- learned tokens (class, mask) do not decay, and weight decay is the same throughout a run;
+- learned tokens (class, mask) do not decay;
 - the learning rate begins at zero where it warms up;
 - LARS adapts weight matrices and kernels alone, also where authors take LARC (swav and others);
 - a ResNet of timm's begins with the last scale of each block at zero.

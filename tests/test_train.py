@@ -149,11 +149,27 @@ def test_constant_groups_keep_their_rate():
     assert [second for _, second in rates] == [0.3] * 4
 
 
+def test_weight_decay_goes_along_a_cosine():
+    method = Line()
+    parameters = [
+        {"params": [method.encoder.weight], "weight_decay": 0.04, "last_decay": 10.0},
+        {"params": [method.encoder.bias], "weight_decay": 0.02},
+    ]
+    optimizer = torch.optim.AdamW(parameters, lr=0.1)
+    decays = []
+    for _ in fit(method, forever(), optimizer, steps=4):
+        decays.append([group["weight_decay"] for group in optimizer.param_groups])
+    rise = [0.4 + 0.5 * (0.04 - 0.4) * (1 + math.cos(math.pi * k / 4)) for k in range(4)]
+    assert [first for first, _ in decays] == pytest.approx(rise)
+    assert [second for _, second in decays] == [0.02] * 4
+
+
 def test_a_resumed_run_has_the_rates_of_the_unbroken_one():
     def made():
         method = Line()
         parts = [{"params": [method.encoder.weight]}, {"params": [method.encoder.bias]}]
         parts[1]["constant"] = True
+        parts[0]["last_decay"] = 30.0
         return method, torch.optim.AdamW(parts, lr=0.2)
 
     def train(method, optimizer, **options):

@@ -14,6 +14,7 @@ from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.memory import Memory
 from selftaught.nn.norm import synchronise
+from selftaught.nn.schedules import cosine
 from selftaught.optim import Schedule
 
 
@@ -57,7 +58,8 @@ def fit(
     is done to a factor of each group's learning rate. Random numbers inside a step come from
     (seed, step), so a resumed run draws what the unbroken one would have drawn, and whatever the
     caller does between two steps changes nothing. ``clip`` bounds the gradient's norm. Groups
-    marked ``constant`` keep their learning rate.
+    marked ``constant`` keep their learning rate; the weight decay of those with a ``last_decay``
+    goes to that multiple of it along a cosine.
 
     Every ``survey_every`` steps, from the first on, the method is shown the whole data set that
     ``survey()`` iterates over. With several processes batch norm is synchronised, except where a
@@ -69,6 +71,8 @@ def fit(
     cuda = [device] if device.type == "cuda" else []
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
+        if "last_decay" in group:
+            group.setdefault("initial_decay", group["weight_decay"])
     if dist.world_size() > 1:
         synchronise(method)
     for number in range(start, steps):
@@ -82,6 +86,9 @@ def fit(
         for group in optimizer.param_groups:
             factor = 1.0 if group.get("constant") else schedule(method.progress)
             group["lr"] = group["initial_lr"] * factor
+            if "last_decay" in group:
+                factor = cosine(method.progress, 1.0, group["last_decay"])
+                group["weight_decay"] = group["initial_decay"] * factor
         optimizer.zero_grad(set_to_none=True)
         with _undone_if_not_finite(method), torch.random.fork_rng(cuda):
             torch.manual_seed(seeds.derive(seed, "step", number))

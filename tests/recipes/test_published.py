@@ -53,6 +53,15 @@ def test_crops_are_resized_as_the_authors_do(name, more, bicubic):
     assert [view.cropper.bicubic for view in views] == [bicubic] * 2
 
 
+def test_weight_decay_rises_where_the_authors_let_it():
+    photos = dataclasses.replace(PHOTOS, size=28)
+    small = {"encoder": "vit-nano", "patch": 4, "dim": 16, "depth": 1, "heads": 2}
+    run = call(find("ijepa"), photos, {**RECIPES["ijepa"].published, **small})
+    weights, others = run.optimizer.param_groups
+    assert weights["weight_decay"] * weights["last_decay"] == pytest.approx(0.4)
+    assert others["weight_decay"] * others["last_decay"] == 0
+
+
 def test_of_byol_no_bias_decays():
     groups = published("byol", hidden=32, dim=16).optimizer.param_groups
     assert {group["weight_decay"] for group in groups} == {1.5e-6, 0.0}

@@ -33,6 +33,7 @@ def test_the_schedule_is_the_one_asked_for():
         ({"optimizer": "adagrad"}, "adamw, adam, sgd or lars"),
         ({"schedule": "linear"}, "cosine or constant"),
         ({"drops": "0.5"}, "--schedule constant"),
+        ({"last_decay": -1.0}, "--last-decay"),
         ({"schedule": "constant", "drops": "0.5,x"}, "0.6,0.8"),
         ({"schedule": "constant", "drops": "120,160"}, "--drops"),
     ],

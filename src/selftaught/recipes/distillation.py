@@ -118,8 +118,8 @@ def dino(
 ) -> Run:
     """DINO (Caron et al. 2021, arXiv 2104.14294): match a slow copy's view of the whole image.
 
-    Deviations from the authors' training: weight decay is constant, the gradient is clipped as a
-    whole and not tensor by tensor, all views are blurred with one probability.
+    Deviations from the authors' training: the gradient is clipped as a whole and not tensor by
+    tensor, all views are blurred with one probability.
 
     Args:
         data: what the images look like.
@@ -157,8 +157,8 @@ def ibot(
 ) -> Run:
     """iBOT (Zhou et al. 2021, arXiv 2111.07832): DINO, and the same for hidden patches.
 
-    Deviations from the authors' training: weight decay is constant, the gradient is clipped as a
-    whole and not tensor by tensor, all views are blurred with one probability.
+    Deviations from the authors' training: the gradient is clipped as a whole and not tensor by
+    tensor, all views are blurred with one probability.
 
     Args:
         data: what the images look like.
@@ -202,8 +202,8 @@ def dinov2(
 
     At small scale: of what the paper adds there are the two heads, Sinkhorn-Knopp, KoLeo and hidden
     patches; there are neither the curated data nor the high-resolution end of the run, and no
-    stochastic depth, layer scale, SwiGLU, register tokens, learning rates by layer or rising weight
-    decay; the gradient is clipped as a whole, and all views are blurred with one probability.
+    stochastic depth, layer scale, SwiGLU, register tokens or learning rates by layer; the gradient
+    is clipped as a whole, and all views are blurred with one probability.
 
     Args:
         data: what the images look like.

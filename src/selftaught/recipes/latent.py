@@ -95,8 +95,8 @@ def ijepa(
 ) -> Run:
     """I-JEPA (Assran et al. 2023, arXiv 2301.08243): predict tokens of blocks from a context.
 
-    Deviations from the paper's settings: the weight decay stays as it is, and the learning rate
-    rises from zero, where theirs rises from a tenth.
+    A deviation from the paper's settings: the learning rate rises from zero, where theirs rises
+    from a tenth.
 
     Args:
         data: what the images look like.

@@ -29,6 +29,7 @@ class Training:
         lr: learning rate after the warm-up.
         bias_lr: factor of the learning rate of biases and norms.
         weight_decay: of weight matrices and kernels.
+        last_decay: what the weight decay ends as, as a multiple of it; in between a cosine.
         decay_all: let biases and norms decay too.
         warmup: share of the run in which the learning rate rises.
         schedule: after the warm-up, cosine or constant.
@@ -44,6 +45,7 @@ class Training:
     lr: float = 2e-3
     bias_lr: float = 1.0
     weight_decay: float = 1e-2
+    last_decay: float = 1.0
     decay_all: bool = False
     warmup: float = 0.1
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -71,6 +73,14 @@ class Training:
             lr=self.lr,
             bias_lr=self.bias_lr,
         )
+        if not 0 <= self.last_decay < math.inf:
+            raise UserError(
+                f"a last weight decay of {self.last_decay} times the first; use --last-decay with "
+                "a number from 0"
+            )
+        if self.last_decay != 1:
+            for group in found:
+                group["last_decay"] = self.last_decay
         optimizer: torch.optim.Optimizer
         # Not fused: on a processor PyTorch 2.14's takes moments in another memory format than the
         # parameter's, as a checkpoint brings them back, for those of other elements.

@@ -75,6 +75,7 @@ image, whole --------------> slow copy -----------------> its tokens there (no g
             "batch_size": 2048,
             "lr": 1e-3,
             "weight_decay": 0.04,
+            "last_decay": 10.0,
             "warmup": 0.05,
             "last_lr": 1e-3,
             "dim": 384,
