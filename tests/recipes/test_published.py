@@ -9,7 +9,7 @@ from contract.small import PIXELS
 from selftaught.optim import Schedule
 from selftaught.recipes import RECIPES, find
 from selftaught.recipes.parameters import call
-from selftaught.views.image import Blur, Jitter
+from selftaught.views.image import Blur, Jitter, Solarize
 
 PHOTOS = dataclasses.replace(
     PIXELS, channels=3, size=32, count=200_000, mean=(0.5, 0.4, 0.45), std=(0.25, 0.2, 0.3)
@@ -51,6 +51,13 @@ def test_all_parameters_decay_where_the_authors_let_them(name, more):
 def test_crops_are_resized_as_the_authors_do(name, more, bicubic):
     views = published(name, dim=16, **more).views.views
     assert [view.cropper.bicubic for view in views] == [bicubic] * 2
+
+
+def test_each_of_dinos_views_has_a_blur_of_its_own():
+    run = published("dino", outputs=32, hidden=16, bottleneck=8, crops=3)
+    assert blurs(run) == [1.0, 0.1, 0.5, 0.5, 0.5]
+    solarized = [[s.p for s in v.then if isinstance(s, Solarize)] for v in run.views.views]
+    assert solarized == [[], [0.2], [], [], []]
 
 
 def test_weight_decay_rises_where_the_authors_let_it():

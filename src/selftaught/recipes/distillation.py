@@ -1,6 +1,6 @@
 """Recipes that learn from a copy of the network itself."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from selftaught.errors import UserError
 from selftaught.methods.byol import BYOL
@@ -8,10 +8,11 @@ from selftaught.methods.dino import DINO
 from selftaught.methods.dinov2 import DINOv2
 from selftaught.methods.ibot import IBOT
 from selftaught.methods.simsiam import SimSiam
+from selftaught.nn.base import Encoder
 from selftaught.nn.encoders import build
 from selftaught.recipes.run import Pixels, Run
 from selftaught.recipes.shared import Look, MultiCrop, Training
-from selftaught.views.image import Solarize, View, Views
+from selftaught.views.image import Solarize, Views
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,41 @@ def simsiam(
     return training.run(method, views, constant=[method.predictor])
 
 
+@dataclass(frozen=True)
+class Asymmetric(MultiCrop):
+    """Multi-crop whose views are blurred and solarised unevenly (DINO's code, after BYOL's views).
+
+    Args:
+        view_share: side of a large view as a share of the image's, where any size serves.
+        smallest_crop: a view shows at least this share of the image's area.
+        jitter: strength of the change of brightness and contrast.
+        saturation: strength of the change of saturation, as a share of jitter.
+        hue: strength of the change of hue, as a share of jitter.
+        jitter_share: probability that a view is changed so.
+        gray: probability that a view of a colour image is gray.
+        blur: probability that the first large view is blurred.
+        crops: small views beside the two large ones.
+        crop_share: side of a small view as a share of the image's.
+        largest_crop: a small view shows at most this share of the image's area, a large one more.
+        bicubic: resize what is cropped bicubically, not bilinearly.
+        second_blur: probability that the second large view is blurred.
+        small_blur: probability that a small view is blurred.
+        solarize: probability that the second large view is solarised.
+    """
+
+    second_blur: float = 0.0
+    small_blur: float = 0.0
+    solarize: float = 0.0
+
+    def views(self, data: Pixels, encoder: Encoder, count: int = 2, *then: Solarize) -> Views:
+        """The two large views, then the small ones."""
+        first, second, *small = super().views(data, encoder, count, *then).views
+        other, little = (replace(self, blur=p) for p in (self.second_blur, self.small_blur))
+        second = other._view(second.cropper, Solarize(threshold=0.5, p=self.solarize))
+        small = [little._view(view.cropper) for view in small]
+        return Views([first, second, *small], data.mean, data.std)
+
+
 def dino(
     data: Pixels,
     *,
@@ -111,15 +147,13 @@ def dino(
     head_norm: bool = True,
     learn_lengths: bool = False,
     centre_momentum: float = 0.9,
-    solarize: float = 0.0,
     teacher: Teacher = Teacher(),
-    look: MultiCrop = MultiCrop(),
+    look: Asymmetric = Asymmetric(),
     training: Training = Training(clip=3.0),
 ) -> Run:
     """DINO (Caron et al. 2021, arXiv 2104.14294): match a slow copy's view of the whole image.
 
-    Deviations from the authors' training: the gradient is clipped as a whole and not tensor by
-    tensor, all views are blurred with one probability.
+    Unlike in the authors' training the gradient is clipped as a whole, not tensor by tensor.
 
     Args:
         data: what the images look like.
@@ -128,7 +162,6 @@ def dino(
         head_norm: batch norm in the head; without it, short runs end in equal scores for all.
         learn_lengths: whether the prototypes' lengths are learned; else they are one.
         centre_momentum: of the running mean that is taken from the slow copy's scores.
-        solarize: probability that the second large view is solarised.
     """
     method = DINO(
         build(encoder, channels=data.channels, size=data.size, patch=patch or None),
@@ -137,7 +170,7 @@ def dino(
         centre_momentum=centre_momentum,
         **asdict(teacher),
     )
-    return training.run(method, solarized(look.views(data, method.encoder), solarize))
+    return training.run(method, look.views(data, method.encoder))
 
 
 def ibot(
@@ -150,15 +183,13 @@ def ibot(
     shared: bool = True,
     patch_temperature: float = 0.07,
     centre_momentum: float = 0.9,
-    solarize: float = 0.0,
     teacher: Teacher = Teacher(),
-    look: MultiCrop = MultiCrop(view_share=1.0),
+    look: Asymmetric = Asymmetric(view_share=1.0),
     training: Training = Training(weight_decay=0.05, clip=3.0),
 ) -> Run:
     """iBOT (Zhou et al. 2021, arXiv 2111.07832): DINO, and the same for hidden patches.
 
-    Deviations from the authors' training: the gradient is clipped as a whole and not tensor by
-    tensor, all views are blurred with one probability.
+    Unlike in the authors' training the gradient is clipped as a whole, not tensor by tensor.
 
     Args:
         data: what the images look like.
@@ -169,7 +200,6 @@ def ibot(
         shared: whether views and patches have one head.
         patch_temperature: of the slow copy's scores of patches.
         centre_momentum: of the running means that are taken from the slow copy's scores.
-        solarize: probability that the second large view is solarised.
     """
     method = IBOT(
         build(encoder, channels=data.channels, size=data.size, patch=patch or None),
@@ -182,7 +212,7 @@ def ibot(
     )
     views = look.views(data, method.student)
     hides_some(views, method.student.patch, ratio)
-    return training.run(method, solarized(views, solarize))
+    return training.run(method, views)
 
 
 def dinov2(
@@ -193,9 +223,8 @@ def dinov2(
     ratio: float = 0.3,
     iterations: int = 3,
     koleo_weight: float = 0.1,
-    solarize: float = 0.0,
     teacher: Teacher = Teacher(),
-    look: MultiCrop = MultiCrop(view_share=1.0),
+    look: Asymmetric = Asymmetric(view_share=1.0),
     training: Training = Training(weight_decay=0.05, clip=3.0),
 ) -> Run:
     """DINOv2 (Oquab et al. 2023, arXiv 2304.07193): iBOT with balanced targets and spread features.
@@ -203,7 +232,7 @@ def dinov2(
     At small scale: of what the paper adds there are the two heads, Sinkhorn-Knopp, KoLeo and hidden
     patches; there are neither the curated data nor the high-resolution end of the run, and no
     stochastic depth, layer scale, SwiGLU, register tokens or learning rates by layer; the gradient
-    is clipped as a whole, and all views are blurred with one probability.
+    is clipped as a whole.
 
     Args:
         data: what the images look like.
@@ -212,7 +241,6 @@ def dinov2(
         ratio: share of the patches that is hidden, of one of the two large views.
         iterations: of Sinkhorn-Knopp, which makes the prototypes equally used.
         koleo_weight: of the term that keeps each feature away from its nearest neighbour.
-        solarize: probability that the second large view is solarised.
     """
     method = DINOv2(
         build(encoder, channels=data.channels, size=data.size, patch=patch or None),
@@ -223,7 +251,7 @@ def dinov2(
     )
     views = look.views(data, method.student)
     hides_some(views, method.student.patch, ratio)
-    return training.run(method, solarized(views, solarize))
+    return training.run(method, views)
 
 
 def hides_some(views: Views, patch: int, ratio: float) -> None:
@@ -234,10 +262,3 @@ def hides_some(views: Views, patch: int, ratio: float) -> None:
             f"a ratio of {ratio} of {length} patches hides nothing or leaves nothing; use --ratio "
             "0.3, smaller patches or a larger --view-share"
         )
-
-
-def solarized(views: Views, p: float) -> Views:
-    """The same views, the second one solarised with a probability."""
-    first, second, *others = views.views
-    second = View(second.cropper, *second.then, Solarize(threshold=0.5, p=p))
-    return Views([first, second, *others], views.mean, views.std)
