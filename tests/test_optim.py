@@ -3,10 +3,10 @@ import pytest
 import torch
 from torch import nn
 
-from references.optim import lars_step
+from references.optim import larc_step, lars_step
 from references.optim import warmup_cosine as reference
 from selftaught.errors import UserError
-from selftaught.optim import LARS, Schedule, groups, layered
+from selftaught.optim import LARC, LARS, Schedule, groups, layered
 
 
 @pytest.mark.parametrize("warmup", [0, 10, 25])
@@ -65,10 +65,28 @@ def test_lars_equals_the_reference(weight_decay, adapt):
     np.testing.assert_allclose(p.detach().numpy(), weight, rtol=1e-9)
 
 
-def test_lars_leaves_a_zero_weight_finite():
+@pytest.mark.parametrize("weight_decay", [0.0, 1e-2])
+@pytest.mark.parametrize("zero", [None, "weight", "gradient"])
+def test_larc_equals_the_reference(weight_decay, zero):
+    g = torch.Generator().manual_seed(0)
+    p = nn.Parameter(torch.randn(5, generator=g, dtype=torch.float64) * (zero != "weight"))
+    group = {"params": [p], "weight_decay": weight_decay, "adapt": False}
+    optimizer = LARC([group], lr=0.3)
+    weight, velocity = p.detach().numpy().copy(), np.zeros(5)
+    for _ in range(4):
+        p.grad = torch.randn(5, generator=g, dtype=torch.float64) * (zero != "gradient")
+        weight, velocity = larc_step(
+            weight, p.grad.numpy(), velocity, learning_rate=0.3, weight_decay=weight_decay
+        )
+        optimizer.step()
+    np.testing.assert_allclose(p.detach().numpy(), weight, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [LARS, LARC])
+def test_a_zero_weight_stays_finite(kind):
     p = nn.Parameter(torch.zeros(2, 2))
     p.grad = torch.ones(2, 2)
-    LARS([p], lr=0.1).step()
+    kind([p], lr=0.1).step()
     assert torch.isfinite(p).all()
 
 

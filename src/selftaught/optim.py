@@ -152,12 +152,29 @@ class LARS(torch.optim.Optimizer):
         return loss
 
     def _move(self, p: torch.Tensor, grad: torch.Tensor, group: dict[str, Any]) -> None:
-        update = grad + group["weight_decay"] * p
-        if group["adapt"]:
-            size, push = p.norm(), update.norm()
-            ratio = torch.where((size > 0) & (push > 0), group["trust"] * size / push, 1.0)
-            update = update * ratio
+        update = self._scaled(p, grad, group)
         state = self.state[p]
         velocity = state.setdefault("velocity", torch.zeros_like(p))
         velocity.mul_(group["momentum"]).add_(update)
         p.sub_(group["lr"] * velocity)
+
+    def _scaled(self, p: torch.Tensor, grad: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
+        update = grad + group["weight_decay"] * p
+        if not group["adapt"]:
+            return update
+        size, push = p.norm(), update.norm()
+        return update * torch.where((size > 0) & (push > 0), group["trust"] * size / push, 1.0)
+
+
+class LARC(LARS):
+    """LARS as NVIDIA's apex has it, without its clipping, as SwAV's authors take it.
+
+    Every parameter is adapted, biases and norms too. The trust ratio is that of the paper: relative
+    to the norm of the gradient and the decay times that of the parameter. What is zero, or has no
+    gradient, neither decays nor is scaled.
+    """
+
+    def _scaled(self, p: torch.Tensor, grad: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
+        decay, size, push = group["weight_decay"], p.norm(), grad.norm()
+        ratio = group["trust"] * size / (push + decay * size + 1e-8)
+        return torch.where((size > 0) & (push > 0), ratio * (grad + decay * p), grad)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from contract.small import PIXELS
-from selftaught.optim import Schedule
+from selftaught.optim import LARC, Schedule
 from selftaught.recipes import RECIPES, find
 from selftaught.recipes.parameters import call
 from selftaught.views.image import Blur, Jitter, Solarize
@@ -72,6 +72,12 @@ def test_weight_decay_rises_where_the_authors_let_it():
 def test_of_byol_no_bias_decays():
     groups = published("byol", hidden=32, dim=16).optimizer.param_groups
     assert {group["weight_decay"] for group in groups} == {1.5e-6, 0.0}
+
+
+def test_swav_is_larc_on_every_parameter():
+    run = published("swav", hidden=16, dim=8, prototypes=16)
+    assert type(run.optimizer) is LARC
+    assert {group["weight_decay"] for group in run.optimizer.param_groups} == {1e-6}
 
 
 def test_amdim_is_adam_with_the_authors_averages():

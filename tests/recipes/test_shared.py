@@ -30,7 +30,7 @@ def test_the_schedule_is_the_one_asked_for():
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"optimizer": "adagrad"}, "adamw, adam, sgd or lars"),
+        ({"optimizer": "adagrad"}, "adamw, adam, sgd, lars or larc"),
         ({"schedule": "linear"}, "cosine or constant"),
         ({"drops": "0.5"}, "--schedule constant"),
         ({"last_decay": -1.0}, "--last-decay"),

@@ -53,6 +53,33 @@ def lars_step(
     return weight - learning_rate * velocity, velocity
 
 
+def larc_step(
+    weight: Array,
+    gradient: Array,
+    velocity: Array,
+    *,
+    learning_rate: float,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    trust: float = 0.001,
+    eps: float = 1e-8,
+) -> tuple[Array, Array]:
+    """The weight and the velocity after one step of apex's LARC without clipping, around SGD.
+
+    Where neither norm is 0, the decayed gradient is multiplied by
+    trust ||weight|| / (||gradient|| + weight_decay ||weight|| + eps); else the gradient stays as it
+    is. Then SGD: velocity = momentum * velocity + gradient, weight -= learning_rate * velocity.
+    """
+    weight, gradient, velocity = double(weight), double(gradient), double(velocity)
+    weight_norm = math.sqrt(np.sum(weight**2))
+    gradient_norm = math.sqrt(np.sum(gradient**2))
+    if weight_norm != 0 and gradient_norm != 0:
+        rate = trust * weight_norm / (gradient_norm + weight_norm * weight_decay + eps)
+        gradient = (gradient + weight_decay * weight) * rate
+    velocity = momentum * velocity + gradient
+    return weight - learning_rate * velocity, velocity
+
+
 def warmup_cosine(step: int, total: int, warmup: int, base: float) -> float:
     """The learning rate at `step`, counted from 0: linear from 0 to `base`, then cosine to 0.
 

@@ -15,7 +15,7 @@ from references.masked import (
     sincos_position,
     unit_mask,
 )
-from references.optim import adamw_step, lars_step, warmup_cosine
+from references.optim import adamw_step, larc_step, lars_step, warmup_cosine
 from references.regression import byol_momentum, cosine_regression, ema
 from references.sequence import token_loss
 from references.spectrum import alpha, feature_std, mean_cosine, rankme
@@ -158,6 +158,13 @@ def test_lars_step_does_not_depend_on_the_size_of_the_gradient():
 def test_lars_excluded_is_plain_momentum():
     w, v = lars_step(2.0, 3.0, 1.0, learning_rate=0.1, weight_decay=0.5, excluded=True)
     assert (w, v) == (close(2 - 0.39), close(3.9))
+
+
+def test_larc_on_a_scalar():
+    w, v = larc_step(2.0, -3.0, 0.5, learning_rate=0.1, weight_decay=0.5, eps=0.0)
+    assert v == close(0.9 * 0.5 + 0.001 * 2 / (3 + 1) * -2)  # g = -3 + 0.5 * 2
+    assert w == close(2 - 0.1 * v)
+    assert larc_step(2.0, 0.0, 0.0, learning_rate=1.0, weight_decay=0.5) == (2, 0)
 
 
 @pytest.mark.parametrize(("weight", "gradient"), [(0.0, 3.0), (2.0, 0.0)])

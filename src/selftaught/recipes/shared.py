@@ -11,7 +11,7 @@ from selftaught.errors import UserError
 from selftaught.method import Method
 from selftaught.nn.base import Encoder
 from selftaught.nn.encoders import build
-from selftaught.optim import LARS, Schedule, groups
+from selftaught.optim import LARC, LARS, Schedule, groups
 from selftaught.recipes.run import Pixels, Run
 from selftaught.views.image import Blur, Crop, Gray, Jitter, Solarize, View, Views
 
@@ -25,7 +25,7 @@ class Training:
     Args:
         epochs: passes over the data, when no other budget is given.
         batch_size: images a step.
-        optimizer: adamw, adam (decay in the gradient), sgd with a momentum of 0.9, or lars.
+        optimizer: adamw, adam (decay in the gradient), sgd with a momentum of 0.9, lars or larc.
         lr: learning rate after the warm-up.
         bias_lr: factor of the learning rate of biases and norms.
         weight_decay: of weight matrices and kernels.
@@ -41,7 +41,7 @@ class Training:
 
     epochs: float = 100
     batch_size: int = 256
-    optimizer: Literal["adamw", "adam", "sgd", "lars"] = "adamw"
+    optimizer: Literal["adamw", "adam", "sgd", "lars", "larc"] = "adamw"
     lr: float = 2e-3
     bias_lr: float = 1.0
     weight_decay: float = 1e-2
@@ -92,8 +92,12 @@ class Training:
             optimizer = torch.optim.SGD(found, lr=self.lr, momentum=0.9)
         elif self.optimizer == "lars":
             optimizer = LARS(found, lr=self.lr)
+        elif self.optimizer == "larc":
+            optimizer = LARC(found, lr=self.lr)
         else:
-            raise UserError(f"no optimizer named {self.optimizer!r}; use adamw, adam, sgd or lars")
+            raise UserError(
+                f"no optimizer named {self.optimizer!r}; use adamw, adam, sgd, lars or larc"
+            )
         return Run(
             method=method,
             views=views,
