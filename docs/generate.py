@@ -10,6 +10,7 @@ SHARED = """\
 What all of them share, also at the paper's scale and whatever the authors' own code does:
 
 - whole images, which a trained encoder sees, are resized bilinearly, and so are tiles;
+- crops are antialiased, also where the authors' TensorFlow does not do so;
 - learned tokens (class, mask) do not decay;
 - the learning rate begins at zero where it warms up;
 - a ResNet of timm's begins with the last scale of each block at zero.

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -45,6 +47,29 @@ def test_pytorch_begins_with_no_more_threads(tmp_path):
     quota(tmp_path, TWO)
     cores.keep_to_granted()
     assert os.environ["OMP_NUM_THREADS"] == "2"
+
+
+@pytest.mark.parametrize("words", [["pretrain", "simclr", "digits", "--out", "x"], ["doctor", "x"]])
+def test_a_command_trains_in_no_more_threads(tmp_path, words):
+    quota(tmp_path, TWO | {"cpu/cpu.cfs_quota_us": "100000"})
+    script = f"""
+import os, pathlib, sys
+from selftaught import cores
+cores.CGROUP = pathlib.Path({str(tmp_path)!r})
+os.sched_getaffinity = lambda process: range(8)
+import selftaught.cli
+import selftaught.commands.doctor, selftaught.commands.pretrain
+import torch
+torch.set_num_threads(3)
+def said(*arguments, **options):
+    print("threads", torch.get_num_threads())
+    sys.exit()
+selftaught.commands.pretrain.pretrain = selftaught.commands.doctor.doctor = said
+selftaught.cli.main({words!r})
+"""
+    options = {"capture_output": True, "text": True, "check": True}
+    answer = subprocess.run([sys.executable, "-c", script], **options)
+    assert answer.stdout == "threads 1\n"
 
 
 def test_without_a_quota_pytorch_is_left_alone():

@@ -2,25 +2,36 @@
 
 import math
 import os
+import sys
 from pathlib import Path
+from typing import Any
 
 CGROUP = Path("/sys/fs/cgroup")
 
 
 def granted() -> int:
-    """Processor cores that this process may keep busy: those it may run on, within the quota."""
+    """Processor cores that this process may keep busy: those it may run on, within the quota.
+
+    Rounded up. The quota is that of the container as it looks from inside; a control group within
+    it, or around a process that is in no container, is not asked.
+    """
     return max(1, math.ceil(min(_allowed(), _quota())))
 
 
 def keep_to_granted() -> None:
-    """Have PyTorch begin with so many threads, unless ``OMP_NUM_THREADS`` says how many.
+    """Have PyTorch use so many threads, unless ``OMP_NUM_THREADS`` says how many.
 
     It begins with one for each core that it may run on. Those beyond the quota of a container
     (``docker run --cpus``, a limit of Kubernetes) would use it up by waiting for each other. This
-    holds for the whole process and is too late once PyTorch is there: only the commands call it.
+    holds for the whole process: only the commands call it.
     """
-    if granted() < _allowed():
-        os.environ.setdefault("OMP_NUM_THREADS", str(granted()))
+    threads = granted()
+    if threads == _allowed() or "OMP_NUM_THREADS" in os.environ:
+        return
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    torch: Any = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)
 
 
 def _allowed() -> int:

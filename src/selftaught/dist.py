@@ -137,9 +137,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        total = grads[0].contiguous()
-        distributed.all_reduce(total)
-        return mine(total)
+        return mine(total(grads[0].contiguous()))
 
 
 def gather(x: Tensor) -> Tensor:
@@ -183,7 +181,7 @@ def total(x: Tensor) -> Tensor:
     return x
 
 
-def everyone(x: Tensor) -> Tensor:
+def stacked(x: Tensor) -> Tensor:
     """All processes' x (...), without a gradient: (W, ...)."""
     if world_size() == 1:
         return x.detach()[None]

@@ -1,4 +1,4 @@
-"""Parameter groups, the LARS optimiser and the learning rate's schedule."""
+"""Parameter groups, the optimisers LARS and LARC and the learning rate's schedule."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence

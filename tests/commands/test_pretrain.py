@@ -309,6 +309,24 @@ def test_resumed_twice_with_nothing_but_the_folder(capsys, data, tmp_path, kill_
     same(run, unbroken("simclr"))
 
 
+def test_a_resumed_run_takes_no_setting_that_it_did_not_begin_with(
+    capsys, data, tmp_path, kill_after
+):
+    """As where the paper's settings have been given one more since."""
+    run = tmp_path / "run"
+    kill_after(2)
+    words = ("--scale", "paper", "--encoder", "resnet-pico", "--view-share", 1)
+    assert train(capsys, "simclr", data, run, *words).code == 143
+    described = json.loads((run / "run.json").read_text())
+    assert described["call"]["arguments"].pop("bicubic") is True
+    (run / "run.json").write_text(json.dumps(described))
+    again = ("pretrain", "simclr", data, "--out", run, "--resume", "--evaluate", "off")
+    assert call(capsys, *again).code == 0
+    arguments = json.loads((run / "encoder.json").read_text())["arguments"]
+    assert arguments["bicubic"] is False
+    assert arguments["optimizer"] == "lars"
+
+
 def test_a_signal_in_the_last_step_comes_too_late(capsys, data, tmp_path, kill_after, unbroken):
     kill_after(STEPS)
     assert train(capsys, "simclr", data, tmp_path / "run", steps=STEPS).code == 0

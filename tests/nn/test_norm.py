@@ -205,27 +205,45 @@ def test_groups_of_one_row_may_have_several_pixels():
 
 CASES = {
     (kind, name): (kind, SHAPES[name]) for kind in ("synchronised", "4 groups") for name in SHAPES
+} | {
+    (kind, "images"): (kind, SHAPES["images"])
+    for kind in ("without scale and shift", "without shift", "frozen", "channels last")
 }
+
+
+def changed(module, kind):
+    """The module, with what the kind lacks left out and in the groups that it names."""
+    if kind == "without scale and shift":
+        module.weight = module.bias = None
+    elif kind == "without shift":
+        module.bias = None
+    elif kind == "frozen":
+        module.requires_grad_(False)
+    if kind == "plain":
+        return module
+    return group(module, 4) if kind == "4 groups" else synchronise(module)
 
 
 def normalised(kind, shape):
     """Output, gradients and statistics; of this process's rows, those that have rows."""
-    module = norm(shape)
-    module = {"4 groups": lambda m: group(m, 4), "plain": lambda m: m}.get(kind, synchronise)(
-        module
-    )
-    x = dist.mine(data(shape)).clone().requires_grad_()
+    module = changed(norm(shape), kind)
+    x = dist.mine(data(shape)).clone()
+    if kind == "channels last":
+        x = x.contiguous(memory_format=torch.channels_last)
+    x.requires_grad_()
     y = module(x)
     (y * dist.mine(data(shape, seed=3))).sum().backward()
     found = {
         "y": dist.gather(y.detach()),
         "x gradient": dist.gather(x.grad),
-        "scale gradient": dist.total(module.weight.grad),
-        "shift gradient": dist.total(module.bias.grad),
         "mean": module.running_mean,
         "variance": module.running_var,
         "batches": module.num_batches_tracked,
     }
+    for name, p in (("scale", module.weight), ("shift", module.bias)):
+        if p is not None and p.grad is not None:
+            found[f"{name} gradient"] = dist.total(p.grad)
+    found["last"] = torch.tensor(y.ndim == 4 and y.stride(1) == 1)
     return {name: tensor.detach().numpy() for name, tensor in found.items()}
 
 
@@ -237,13 +255,20 @@ def refusal(groups):
     return ""
 
 
-def in_half_precision():
-    """The largest difference from single precision, and the type."""
-    x = dist.mine(data((8, 3))).float()
+def in_half_precision(kind):
+    """The types, and the largest difference from single precision, of outputs and gradients."""
+    x = dist.mine(data((8, 3))).float().requires_grad_()
     single, half = (synchronise(norm((8, 3)).float()) for _ in range(2))
+    half = half.bfloat16() if kind == "parameters" else half
+    other = x.detach().bfloat16().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
-        y = half(x.bfloat16())
-    return str(y.dtype), (y - single(x)).abs().max().item(), str(half.running_var.dtype)
+        y, theirs = half(other), single(x)
+    weights = dist.mine(data((8, 3), seed=3)).float() / 10
+    (y * weights).sum().backward()
+    (theirs * weights).sum().backward()
+    pairs = (y, theirs), (other.grad, x.grad), (half.bias.grad, single.bias.grad)
+    types = {str(a.dtype) for a in (y, other.grad)}
+    return types, [((a - b).abs().max() / b.abs().max()).item() for a, b in pairs]
 
 
 def process(rank, place, answers):
@@ -254,7 +279,7 @@ def process(rank, place, answers):
     found = {case: normalised(*of) for case, of in CASES.items()}
     found["plain"] = normalised("plain", SHAPES["rows"])
     found["refused"] = refusal(3)
-    found["half"] = in_half_precision()
+    found |= {f"half {kind}": in_half_precision(kind) for kind in ("autocast", "parameters")}
     # what flows back through the statistics forgets the other process
     norms.dist = SimpleNamespace(**vars(dist) | {"total": torch.clone})
     found["deaf"] = normalised("synchronised", SHAPES["rows"])
@@ -289,6 +314,9 @@ def test_two_processes_equal_one(case, two):
     one = normalised(kind, shape)
     for rank in range(2):
         assert not differing(two[rank][case], one)
+    assert two[0][case]["last"] == (kind == "channels last")
+    if kind.startswith("without"):
+        return
     y, mean, var = expected(norm(shape), data(shape), 4 if kind == "4 groups" else 1)
     np.testing.assert_allclose(two[0][case]["y"], y, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(two[0][case]["mean"], mean, rtol=1e-9)
@@ -301,10 +329,11 @@ def test_the_comparison_notices_what_is_not_synchronised(two):
     assert differing(two[0]["deaf"], one) == {"x gradient"}
 
 
-def test_two_processes_in_bfloat16(two):
-    kind, difference, kept = two[0]["half"]
-    assert (kind, kept) == ("torch.bfloat16", "torch.float32")
-    assert difference < 0.05
+@pytest.mark.parametrize("kind", ["autocast", "parameters"])
+def test_two_processes_in_bfloat16(two, kind):
+    types, differences = two[0][f"half {kind}"]
+    assert types == {"torch.bfloat16"}
+    assert max(differences) < 0.02
 
 
 def test_groups_that_two_processes_do_not_divide_are_refused(two):

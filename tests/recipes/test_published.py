@@ -45,6 +45,27 @@ def test_all_parameters_decay_where_the_authors_let_them(name, more):
 
 
 @pytest.mark.parametrize(
+    ("setting", "value", "names"),
+    [
+        ("optimizer", "larc", "swav deepcluster_v2"),
+        ("last_decay", 10.0, "dino ibot ijepa"),
+        ("last_decay", 5.0, "dinov2"),
+        ("second_blur", 0.1, "byol barlow_twins vicreg moco_v3 dino ibot dinov2"),
+        ("small_blur", 0.5, "dino ibot dinov2"),
+        (
+            "bicubic",
+            True,
+            "simclr simclr_v2 nnclr byol dino ibot dinov2 barlow_twins vicreg wmse amdim data2vec "
+            "mae maskfeat beit",
+        ),
+    ],
+)
+def test_settings_are_those_of_these_authors_and_of_no_others(setting, value, names):
+    found = {name for name, card in RECIPES.items() if card.published.get(setting) == value}
+    assert found == set(names.split())
+
+
+@pytest.mark.parametrize(
     ("name", "more", "bicubic"),
     [("byol", {}, True), ("vicreg", {}, True), ("moco_v2", {"queue": 64}, False)],
 )

@@ -73,7 +73,8 @@ class Job:
             size = settings.size_for(self.images, self.device)
         published = recipes.RECIPES[name].published if name in recipes.RECIPES else {}
         scale = settings.scale_for(call.get("scale"), published, given, count, size)
-        chosen = published if scale == "paper" else {}
+        # a run that was begun has all its settings: a new one is what it was without it
+        chosen = published if scale == "paper" and not self.begun else {}
         own = settings.arguments(recipes.find(name), given, chosen)
         if "batch_size" in own:
             own["batch_size"] = settings.batch_size_for(

@@ -91,32 +91,33 @@ class _Normalised(torch.autograd.Function):
         wide = torch.promote_types(x.dtype, torch.float32)
         unused = torch.zeros(2, x.shape[1], dtype=wide, device=x.device)
         here = torch.stack(torch.batch_norm_update_stats(x, *unused, momentum=0.0))  # (2, C)
-        means, variances = dist.everyone(here).unbind(1)  # (W, C)
+        means, variances = dist.stacked(here).unbind(1)  # (W, C)
         mean = means.mean(0)
         var = (variances + (means - mean).square()).mean(0)
         ctx.save_for_backward(x, weight, mean, var)
-        ctx.affine, ctx.eps = bias is not None, eps
+        ctx.eps = eps
         ctx.mark_non_differentiable(mean, var)
-        return F.batch_norm(x, mean, var, weight, bias, training=False, eps=eps), mean, var
+        scale, shift = (None if p is None else p.to(wide) for p in (weight, bias))
+        return F.batch_norm(x, mean, var, scale, shift, training=False, eps=eps), mean, var
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
         x, weight, mean, var = ctx.saved_tensors
-        given, x, grad = x.dtype, x.to(mean.dtype), grads[0].to(mean.dtype)
-        scale = torch.ones_like(mean) if weight is None else weight
+        x, grad = x.to(mean.dtype), grads[0].to(mean.dtype)  # autograd casts what is returned
+        scale = torch.ones_like(mean) if weight is None else weight.to(mean.dtype)
+        invstd = (var + ctx.eps).rsqrt()
         fixed, by_scale, by_shift = torch.ops.aten.native_batch_norm_backward(
-            grad, x, scale, mean, var, None, None, False, ctx.eps, [True, True, True]
+            grad, x, scale, mean, var, mean, invstd, False, ctx.eps, [True, True, True]
         )
         count = x.numel() // x.shape[1] * dist.world_size()
         along, even = dist.total(torch.stack([by_scale, by_shift])) / count
-        invstd = (var + ctx.eps).rsqrt()
         slope = scale * invstd.square() * along  # what flows back through the variance, and
         level = scale * invstd * even - slope * mean  # through the mean
         wide = (-1, *[1] * (x.ndim - 2))
         fixed.addcmul_(x, slope.view(wide), value=-1).sub_(level.view(wide))
-        shares = (by_scale, by_shift) if ctx.affine else (None, None)
-        return fixed.to(given), *shares, None
+        _, scaled, shifted, _ = ctx.needs_input_grad
+        return fixed, by_scale if scaled else None, by_shift if shifted else None, None
 
 
 def _require_two(count: int) -> None:

@@ -116,27 +116,32 @@ class Asymmetric(MultiCrop):
         hue: strength of the change of hue, as a share of jitter.
         jitter_share: probability that a view is changed so.
         gray: probability that a view of a colour image is gray.
-        blur: probability that the first large view is blurred.
+        blur: probability that a view is blurred.
         crops: small views beside the two large ones.
         crop_share: side of a small view as a share of the image's.
         largest_crop: a small view shows at most this share of the image's area, a large one more.
         bicubic: resize what is cropped bicubically, not bilinearly.
-        second_blur: probability that the second large view is blurred.
-        small_blur: probability that a small view is blurred.
+        second_blur: probability that the second large view is blurred; without it, blur.
+        small_blur: probability that a small view is blurred; without it, blur.
         solarize: probability that the second large view is solarised.
     """
 
-    second_blur: float = 0.0
-    small_blur: float = 0.0
+    second_blur: float | None = None
+    small_blur: float | None = None
     solarize: float = 0.0
 
     def views(self, data: Pixels, encoder: Encoder, count: int = 2, *then: Solarize) -> Views:
-        """The two large views, then the small ones."""
-        first, second, *small = super().views(data, encoder, count, *then).views
-        other, little = (replace(self, blur=p) for p in (self.second_blur, self.small_blur))
-        second = other._view(second.cropper, Solarize(threshold=0.5, p=self.solarize))
-        small = [little._view(view.cropper) for view in small]
-        return Views([first, second, *small], data.mean, data.std)
+        """The large views, all but the first of one kind, then the small ones."""
+        large, small = self._crops(data, encoder)
+        second = self._blurred(self.second_blur)._view(
+            large, *then, Solarize(threshold=0.5, p=self.solarize)
+        )
+        little = self._blurred(self.small_blur)._view(small, *then)
+        views = [self._view(large, *then)] + [second] * (count - 1) + [little] * self.crops
+        return Views(views, data.mean, data.std)
+
+    def _blurred(self, blur: float | None) -> "Asymmetric":
+        return self if blur is None else replace(self, blur=blur)
 
 
 def dino(

@@ -213,6 +213,12 @@ class MultiCrop(Look):
 
     def views(self, data: Pixels, encoder: Encoder, count: int = 2, *then: Solarize) -> Views:
         """The large views, then the small ones."""
+        of_most, of_a_part = self._crops(data, encoder)
+        views = [self._view(of_most, *then)] * count + [self._view(of_a_part, *then)] * self.crops
+        return Views(views, data.mean, data.std)
+
+    def _crops(self, data: Pixels, encoder: Encoder) -> tuple[Crop, Crop]:
+        """Of a large view and of a small one."""
         if self.crops < 0 or not 0 < self.smallest_crop < self.largest_crop < 1:
             raise UserError(
                 f"{self.crops} small views of {self.smallest_crop} to {self.largest_crop} of the "
@@ -225,11 +231,11 @@ class MultiCrop(Look):
             )
         large = side(data, encoder, self.view_share)
         small = side(data, encoder, self.crop_share, least=SMALLEST)
-        of_most = crop(data, large, self.largest_crop, bicubic=self.bicubic)
         part = (self.smallest_crop, self.largest_crop)
-        of_a_part = crop(data, small, *part, bicubic=self.bicubic)
-        views = [self._view(of_most, *then)] * count + [self._view(of_a_part, *then)] * self.crops
-        return Views(views, data.mean, data.std)
+        return (
+            crop(data, large, self.largest_crop, bicubic=self.bicubic),
+            crop(data, small, *part, bicubic=self.bicubic),
+        )
 
 
 def crop(

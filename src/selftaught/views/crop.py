@@ -190,8 +190,8 @@ def resized_crop(
     """The boxes of a uint8 batch (n, C, H, W), resized and flipped: uint8 (n, C, size, size).
 
     Antialiased: torchvision's resized_crop, bilinear or bicubic, then horizontal_flip, to within
-    one grey level (torchvision rounds between its two passes and cuts there what bicubic ones
-    overshoot, this does so only afterwards).
+    one grey level where nothing overshoots (torchvision rounds between its two passes and cuts
+    there what bicubic ones overshoot, this does so only afterwards).
     """
     boxes, flip = map_tree(lambda tensor: tensor.to(x.device), (boxes, flip))
     y = x.new_empty((*x.shape[:2], size, size))
