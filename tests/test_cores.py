@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from selftaught import cores
 
@@ -14,7 +15,11 @@ def machine(tmp_path, monkeypatch):
     """Eight cores, and no quota yet."""
     monkeypatch.setattr(cores, "CGROUP", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # so that what a test sets does not stay
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 def quota(folder, files):
@@ -47,6 +52,7 @@ def test_pytorch_begins_with_no_more_threads(tmp_path):
     quota(tmp_path, TWO)
     cores.keep_to_granted()
     assert os.environ["OMP_NUM_THREADS"] == "2"
+    assert torch.get_num_threads() == 2
 
 
 @pytest.mark.parametrize("words", [["pretrain", "simclr", "digits", "--out", "x"], ["doctor", "x"]])
