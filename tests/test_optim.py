@@ -6,7 +6,7 @@ from torch import nn
 from references.optim import larc_step, lars_step
 from references.optim import warmup_cosine as reference
 from selftaught.errors import UserError
-from selftaught.optim import LARC, LARS, Schedule, groups, layered
+from selftaught.optim import LARC, LARS, Schedule, bounded, groups, layered
 
 
 @pytest.mark.parametrize("warmup", [0, 10, 25])
@@ -23,6 +23,11 @@ def test_a_cosine_may_end_above_zero():
     assert schedule(1 - 1e-9) == pytest.approx(0.25)
 
 
+def test_a_warm_up_may_begin_above_zero():
+    schedule = Schedule(0.5, first=0.2)
+    assert [schedule(progress) for progress in (0, 0.25, 0.5)] == pytest.approx([0.2, 0.6, 1])
+
+
 def test_a_constant_rate_falls_at_its_drops():
     schedule = Schedule(0.1, cosine=False, drops=(0.6, 0.8), drop=0.1)
     found = [schedule(progress) for progress in (0.05, 0.1, 0.59, 0.6, 0.79, 0.8, 0.99)]
@@ -33,6 +38,7 @@ def test_a_constant_rate_falls_at_its_drops():
     ("settings", "named"),
     [
         ({"warmup": 1.0}, "--warmup"),
+        ({"first": 1.5}, "--first-lr"),
         ({"last": -0.1}, "--last-lr"),
         ({"drops": (0.0,)}, "--drops"),
         ({"drop": 1.0}, "--drop"),
@@ -41,6 +47,41 @@ def test_a_constant_rate_falls_at_its_drops():
 def test_schedules_that_cannot_be_are_refused(settings, named):
     with pytest.raises(UserError, match=named):
         Schedule(**settings)
+
+
+class Parts(nn.Module):
+    """Two parts and a token, with gradients of norms 5, 13 and 2; one tensor has none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1))
+        self.encoder, self.head = nn.Linear(1, 1), nn.Linear(1, 1)
+        self.frozen = nn.Linear(1, 1).requires_grad_(False)
+        slopes = [2.0, 3.0, 4.0, 5.0, 12.0]
+        for p, slope in zip(self.parameters(), slopes, strict=False):
+            p.grad = torch.full_like(p, slope)
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [
+        ("whole", [share * 4 / 198**0.5 for share in (2, 3, 4, 5, 12)]),
+        ("part", [2, 12 / 5, 16 / 5, 20 / 13, 48 / 13]),
+        ("tensor", [2, 3, 4, 4, 4]),
+    ],
+)
+def test_the_gradient_is_bounded_by(by, expected):
+    module = Parts()
+    assert bounded(module, 4.0, by).item() == pytest.approx(198**0.5)
+    found = [p.grad.item() for p in module.parameters() if p.grad is not None]
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("by", ["whole", "part", "tensor"])
+def test_a_gradient_that_is_not_finite_shows_in_its_norm(by):
+    module = Parts()
+    module.head.bias.grad.fill_(torch.nan)
+    assert not bounded(module, 4.0, by).isfinite()
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 1e-2])

@@ -123,6 +123,16 @@ def test_the_gradient_is_clipped():
     assert math.hypot(*far) > 0.1
 
 
+def test_each_tensor_is_clipped_where_asked():
+    method = Line()
+    start = [p.item() for p in method.parameters()]
+    step = torch.optim.SGD(method.parameters(), lr=1.0)
+    bound = {"clip": 0.01, "clip_by": "tensor"}
+    list(fit(method, forever(), step, steps=1, schedule=lambda progress: 1.0, **bound))
+    moved = [abs(p.item() - was) for p, was in zip(method.parameters(), start, strict=True)]
+    assert moved == pytest.approx([0.01, 0.01], rel=1e-3)
+
+
 def test_the_callers_random_state_is_left_alone():
     method = Line()
     torch.manual_seed(5)

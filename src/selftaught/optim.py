@@ -1,14 +1,17 @@
-"""Parameter groups, the optimisers LARS and LARC and the learning rate's schedule."""
+"""Parameter groups, the gradient's bound, LARS and LARC and the learning rate's schedule."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from selftaught.errors import UserError
+
+#: What has a bound of the gradient's norm: the whole module, each of its parts, each tensor.
+Clip = Literal["whole", "part", "tensor"]
 
 
 def groups(
@@ -81,14 +84,30 @@ def layered(
     ]
 
 
+def bounded(module: nn.Module, bound: float, by: Clip = "whole") -> torch.Tensor:
+    """Shorten gradients that are longer than ``bound``; the norm of all that there were.
+
+    Those of the whole module, of each ``part``, its children and the parameters of its own, or of
+    each ``tensor``.
+    """
+    if by == "whole":
+        return nn.utils.clip_grad_norm_(module.parameters(), bound)
+    if by == "tensor":
+        apart = [[p] for p in module.parameters()]
+    else:
+        own = module.parameters(recurse=False)
+        apart = [list(found) for found in (own, *(part.parameters() for part in module.children()))]
+    return torch.stack([nn.utils.clip_grad_norm_(found, bound) for found in apart if found]).norm()
+
+
 @dataclass(frozen=True)
 class Schedule:
     """Factor of the base learning rate by the share of the run that is done.
 
-    Up in a line for a share ``warmup`` of the run. Then down along a cosine to ``last`` (SGDR,
-    Loshchilov & Hutter 2016, arXiv 1608.03983, equation 5 without restarts), or, unless ``cosine``,
-    constant but for a factor of ``drop`` at each of the shares ``drops``. Raises UserError for
-    shares and factors outside their range.
+    Up in a line from ``first`` for a share ``warmup`` of the run. Then down along a cosine to
+    ``last`` (SGDR, Loshchilov & Hutter 2016, arXiv 1608.03983, equation 5 without restarts), or,
+    unless ``cosine``, constant but for a factor of ``drop`` at each of the shares ``drops``. Raises
+    UserError for shares and factors outside their range.
     """
 
     warmup: float = 0.1
@@ -96,10 +115,16 @@ class Schedule:
     last: float = 0.0
     drops: tuple[float, ...] = ()
     drop: float = 0.1
+    first: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.warmup < 1:
             raise UserError(f"a warm-up of {self.warmup}; use --warmup with a share from 0 to 1")
+        if not 0 <= self.first <= 1:
+            raise UserError(
+                f"a first learning rate of {self.first} of the largest; use --first-lr with a "
+                "share from 0 to 1"
+            )
         if not 0 <= self.last <= 1:
             raise UserError(
                 f"a last learning rate of {self.last} of the largest; use --last-lr with a share "
@@ -114,7 +139,7 @@ class Schedule:
     def __call__(self, progress: float) -> float:
         """From 0 to 1, at a share of the run in [0, 1)."""
         if progress < self.warmup:
-            return progress / self.warmup
+            return self.first + (1 - self.first) * progress / self.warmup
         if not self.cosine:
             return self.drop ** sum(progress >= share for share in self.drops)
         turn = math.pi * (progress - self.warmup) / (1 - self.warmup)

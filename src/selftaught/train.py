@@ -15,7 +15,7 @@ from selftaught.method import Method, ViewBatch
 from selftaught.nn.memory import Memory
 from selftaught.nn.norm import synchronise
 from selftaught.nn.schedules import cosine
-from selftaught.optim import Schedule
+from selftaught.optim import Clip, Schedule, bounded
 
 
 class Step(NamedTuple):
@@ -49,6 +49,7 @@ def fit(
     schedule: Callable[[float], float] = Schedule(),
     dtype: torch.dtype = torch.float32,
     clip: float = math.inf,
+    clip_by: Clip = "whole",
     survey: Callable[[], Iterable[ViewBatch]] | None = None,
     survey_every: int = 0,
 ) -> Iterator[Step]:
@@ -57,9 +58,10 @@ def fit(
     ``batches`` begins with the batch of step ``start``. ``schedule`` maps the share of the run that
     is done to a factor of each group's learning rate. Random numbers inside a step come from
     (seed, step), so a resumed run draws what the unbroken one would have drawn, and whatever the
-    caller does between two steps changes nothing. ``clip`` bounds the gradient's norm. Groups
-    marked ``constant`` keep their learning rate; the weight decay of those with a ``last_decay``
-    goes to that multiple of it along a cosine.
+    caller does between two steps changes nothing. ``clip`` bounds the gradient's norm, of the
+    ``whole``, of each ``part`` of the method or of each ``tensor`` by itself. Groups marked
+    ``constant`` keep their learning rate; the weight decay of those with a ``last_decay`` goes to
+    that multiple of it along a cosine.
 
     Every ``survey_every`` steps, from the first on, the method is shown the whole data set that
     ``survey()`` iterates over. With several processes batch norm is synchronised, except where a
@@ -99,7 +101,7 @@ def fit(
             _require_finite(terms, number, batch)
             torch.stack(list(terms.values())).sum().backward()
             dist.average_gradients(method.parameters())
-            norm = torch.nn.utils.clip_grad_norm_(method.parameters(), clip)
+            norm = bounded(method, clip, clip_by)
             _require_finite({"the gradient": norm}, number, batch)
         optimizer.step()
         method.after_step()

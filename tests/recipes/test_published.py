@@ -48,6 +48,10 @@ def test_all_parameters_decay_where_the_authors_let_them(name, more):
     ("setting", "value", "names"),
     [
         ("optimizer", "larc", "swav deepcluster_v2"),
+        ("clip_by", "tensor", "dino ibot"),
+        ("clip_by", "part", "dinov2"),
+        ("first_lr", 0.0625, "swav deepcluster_v2"),
+        ("first_lr", 0.2, "ijepa"),
         ("last_decay", 10.0, "dino ibot ijepa"),
         ("last_decay", 5.0, "dinov2"),
         ("second_blur", 0.1, "byol barlow_twins vicreg moco_v3 dino ibot dinov2"),

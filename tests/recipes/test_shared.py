@@ -22,7 +22,8 @@ def test_the_optimizer_is_the_one_named(settings, kind):
 
 
 def test_the_schedule_is_the_one_asked_for():
-    assert build("simclr", warmup=0.2, last_lr=0.1).schedule == Schedule(0.2, last=0.1)
+    found = build("simclr", warmup=0.2, last_lr=0.1, first_lr=0.5).schedule
+    assert found == Schedule(0.2, last=0.1, first=0.5)
     found = build("simclr", schedule="constant", drops="0.6,0.8", drop=0.5).schedule
     assert found == Schedule(0.1, cosine=False, drops=(0.6, 0.8), drop=0.5)
 
@@ -34,6 +35,7 @@ def test_the_schedule_is_the_one_asked_for():
         ({"schedule": "linear"}, "cosine or constant"),
         ({"drops": "0.5"}, "--schedule constant"),
         ({"last_decay": -1.0}, "--last-decay"),
+        ({"clip_by": "layer"}, "whole, part or tensor"),
         ({"schedule": "constant", "drops": "0.5,x"}, "0.6,0.8"),
         ({"schedule": "constant", "drops": "120,160"}, "--drops"),
     ],

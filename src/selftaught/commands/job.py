@@ -252,6 +252,7 @@ class Job:
                 schedule=run.schedule,
                 dtype=self.dtype,
                 clip=run.clip,
+                clip_by=run.clip_by,
                 survey=self._survey,
                 survey_every=run.survey_every,
             )

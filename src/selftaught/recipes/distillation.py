@@ -158,7 +158,7 @@ def dino(
 ) -> Run:
     """DINO (Caron et al. 2021, arXiv 2104.14294): match a slow copy's view of the whole image.
 
-    Unlike in the authors' training the gradient is clipped as a whole, not tensor by tensor.
+    The gradient is clipped as a whole, at the paper's scale tensor by tensor as the authors do.
 
     Args:
         data: what the images look like.
@@ -194,7 +194,7 @@ def ibot(
 ) -> Run:
     """iBOT (Zhou et al. 2021, arXiv 2111.07832): DINO, and the same for hidden patches.
 
-    Unlike in the authors' training the gradient is clipped as a whole, not tensor by tensor.
+    The gradient is clipped as a whole, at the paper's scale tensor by tensor as the authors do.
 
     Args:
         data: what the images look like.
@@ -237,7 +237,7 @@ def dinov2(
     At small scale: of what the paper adds there are the two heads, Sinkhorn-Knopp, KoLeo and hidden
     patches; there are neither the curated data nor the high-resolution end of the run, and no
     stochastic depth, layer scale, SwiGLU, register tokens or learning rates by layer; the gradient
-    is clipped as a whole.
+    is clipped as a whole, at the paper's scale part by part.
 
     Args:
         data: what the images look like.

@@ -9,7 +9,7 @@ import torch
 
 from selftaught.errors import UserError
 from selftaught.method import Method
-from selftaught.optim import Schedule
+from selftaught.optim import Clip, Schedule
 
 ONCE = 1 << 62  # steps between two surveys: more than any run has, so that only the first comes
 
@@ -43,6 +43,7 @@ class Run:
     epochs: float  # the budget when the caller names none
     schedule: Schedule = field(default_factory=Schedule)  # of the learning rate
     clip: float = math.inf  # bound of the gradient's norm
+    clip_by: Clip = "whole"
     survey_every: int = 0  # steps between two looks at the whole data set; 0 is never
     images: int | None = None  # train only on so many of the images, evenly spread
     architecture: dict[str, Any] | None = None  # of the encoder, where it outlives its recipe

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -11,7 +11,7 @@ from selftaught.errors import UserError
 from selftaught.method import Method
 from selftaught.nn.base import Encoder
 from selftaught.nn.encoders import build
-from selftaught.optim import LARC, LARS, Schedule, groups
+from selftaught.optim import LARC, LARS, Clip, Schedule, groups
 from selftaught.recipes.run import Pixels, Run
 from selftaught.views.image import Blur, Crop, Gray, Jitter, Solarize, View, Views
 
@@ -32,11 +32,13 @@ class Training:
         last_decay: what the weight decay ends as, as a multiple of it; in between a cosine.
         decay_all: let biases and norms decay too.
         warmup: share of the run in which the learning rate rises.
+        first_lr: where the warm-up begins, as a share of the learning rate.
         schedule: after the warm-up, cosine or constant.
         last_lr: where a cosine ends, as a share of the learning rate.
         drops: shares of the run, with commas, where a constant learning rate falls.
         drop: the factor by which it falls there.
         clip: bound of the gradient's norm; 0 is none.
+        clip_by: what has that bound: the whole, each part of the method or each tensor.
     """
 
     epochs: float = 100
@@ -48,11 +50,13 @@ class Training:
     last_decay: float = 1.0
     decay_all: bool = False
     warmup: float = 0.1
+    first_lr: float = 0.0
     schedule: Literal["cosine", "constant"] = "cosine"
     last_lr: float = 0.0
     drops: str = ""
     drop: float = 0.1
     clip: float = 0.0
+    clip_by: Clip = "whole"
 
     def run(
         self,
@@ -78,6 +82,8 @@ class Training:
                 f"a last weight decay of {self.last_decay} times the first; use --last-decay with "
                 "a number from 0"
             )
+        if self.clip_by not in get_args(Clip):
+            raise UserError(f"no {self.clip_by!r} to clip by; use whole, part or tensor")
         if self.last_decay != 1:
             for group in found:
                 group["last_decay"] = self.last_decay
@@ -106,6 +112,7 @@ class Training:
             epochs=self.epochs,
             schedule=self._schedule(),
             clip=self.clip or math.inf,
+            clip_by=self.clip_by,
             survey_every=survey_every,
         )
 
@@ -121,7 +128,7 @@ class Training:
             raise UserError(
                 f"--drops {self.drops} is not understood; use shares of the run, as 0.6,0.8"
             ) from None
-        return Schedule(self.warmup, cosine, self.last_lr, drops, self.drop)
+        return Schedule(self.warmup, cosine, self.last_lr, drops, self.drop, self.first_lr)
 
 
 #: For transformers that guess what is hidden: to them, many steps are worth more than large ones.
