@@ -82,6 +82,17 @@ def test_an_encoder_that_sees_the_class_beats_chance(capsys, finished, tmp_path)
     assert "held out" in found["split"]
 
 
+def test_what_is_being_done_is_told_of_each_row(finished, parted):
+    told = []
+    asked = ["knn/20", "linear_sgd"]
+    evaluate(finished, parted, protocols=asked, tell=lambda *what: told.append(what))
+    for row in ROWS:
+        own = [(what.removeprefix(f"{row}: "), *of) for what, *of in told if what.startswith(row)]
+        assert own[:3] == [("knn/20", 0, 0), ("features", 0, 240), ("features", 128, 240)]
+        steps = [done for what, done, whole in own if what == "linear_sgd" and whole == 200]
+        assert steps == list(range(200))
+
+
 def test_the_table(capsys, finished, parted):
     answer = call(capsys, "evaluate", finished, "--data", parted, "--protocols", "logreg")
     assert answer.code == 0

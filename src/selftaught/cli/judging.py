@@ -38,6 +38,7 @@ def evaluate(
     from selftaught.commands.label_free import label_free as signals
     from selftaught.report import table
     from selftaught.report.console import terminal
+    from selftaught.report.live import Doing
 
     if not data:
         raise UserError("no data to evaluate on; give --data labelled images")
@@ -51,10 +52,13 @@ def evaluate(
         if len(data) > 1:
             console.print(f"\n{name}")
         if label_free:
-            found[name] = signals(run, name, against=against, device=device)
+            with Doing(console) as doing:
+                found[name] = signals(run, name, against=against, device=device, tell=doing)
             console.print(table.label_free(found[name]))
             continue
-        found[name] = evaluate(run, name, protocols=protocols.split(","), **options)
+        with Doing(console) as doing:
+            asked = protocols.split(",")
+            found[name] = evaluate(run, name, protocols=asked, tell=doing, **options)
         table.show(found[name], console)
         record(run, name, found[name])
     if json:

@@ -28,8 +28,11 @@ def embed(
         device: where features are computed.
     """
     from selftaught.commands.embed import embed
+    from selftaught.report.console import terminal
+    from selftaught.report.live import Doing
 
-    names, found = embed(run, data, out=out, part=part, device=device)
+    with Doing(terminal()) as doing:
+        names, found = embed(run, data, out=out, part=part, device=device, tell=doing)
     print(f"{len(names)} x {found.shape[1]} features of the {part} part in {out}")
 
 
@@ -51,8 +54,11 @@ def classify(
         device: where to compute.
     """
     from selftaught.commands.classify import classify
+    from selftaught.report.console import terminal
+    from selftaught.report.live import Doing
 
-    found = classify(run, data, out=out, part=part, device=device)
+    with Doing(terminal()) as doing:
+        found = classify(run, data, out=out, part=part, device=device, tell=doing)
     print(f"{len(found)} images of the {part} part and their classes in {out}")
 
 

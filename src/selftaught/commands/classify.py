@@ -14,6 +14,7 @@ from selftaught.data.images import Part, open_images
 from selftaught.data.sources import printable
 from selftaught.pretrained import Pretrained
 from selftaught.recipes.run import Pixels
+from selftaught.report.live import Tell, silent
 
 
 class Classified(NamedTuple):
@@ -43,18 +44,19 @@ def classify(
     out: str | Path,
     part: Part = "train",
     device: str = "auto",
+    tell: Tell = silent,
 ) -> list[Classified]:
     """Write the class of every image, and its probability, to a new .csv file, and return them.
 
     ``run`` is the folder of `finetune` or `distill`; of data that have a test part, ``part`` says
     which. The columns are ``name``, ``class`` and ``probability``. Broken images are left out, with
-    a warning. Raises UserError for another ending, for a file that exists and where there is no
-    classifier.
+    a warning. ``tell`` hears how many are done. Raises UserError for another ending, for a file
+    that exists and where there is no classifier.
     """
     path = new_file(out, ".csv")
     classifier = load_classifier(run).to(device_of(device))
     images = open_images(data, part, classifier.pixels.channels)
-    scores, index = features(classifier, classifier, images)
+    scores, index = features(classifier, classifier, images, tell=tell)
     warn_of_broken(len(images), len(index))
     probabilities, classes = scores.softmax(dim=1).max(dim=1)
     names = [printable(str(images.names[i])) for i in index.tolist()]

@@ -16,6 +16,7 @@ from selftaught.errors import UserError
 from selftaught.recipes.parameters import shared_out
 from selftaught.report import table
 from selftaught.report.console import terminal
+from selftaught.report.live import Doing, Tell
 from selftaught.runfolder import RunFolder
 
 BY_ROW = ("rows", "intervals", "sd", "notes")  # parts of an evaluation
@@ -73,7 +74,8 @@ def compare(
         )
         try:
             if "evaluation" in run or open_labels(data, "train") is not None:
-                run = _evaluated(place, data, device, run, pixels)
+                with Doing(console) as doing:
+                    run = _evaluated(place, data, device, run, pixels, doing)
                 pixels = {part: run["evaluation"][part]["pixels"] for part in BY_ROW}
         except UserError as error:
             console.print(f"{name} is not evaluated: {error}")
@@ -86,13 +88,18 @@ def compare(
 
 
 def _evaluated(
-    place: Path, data: str | Path, device: str, run: dict[str, Any], pixels: dict[str, Any]
+    place: Path,
+    data: str | Path,
+    device: str,
+    run: dict[str, Any],
+    pixels: dict[str, Any],
+    tell: Tell,
 ) -> dict[str, Any]:
     """The run with its evaluation; raw pixels are the same for all methods and taken once."""
     if "evaluation" in run:
         return run
     rows = ("encoder", "random") if pixels else ("encoder", "random", "pixels")
-    result = evaluate(place, data, device=device, rows=rows)
+    result = evaluate(place, data, device=device, rows=rows, tell=tell)
     for part, of in pixels.items():
         result[part]["pixels"] = of
     run["evaluation"] = result

@@ -13,6 +13,7 @@ from selftaught.commands.outputs import new_file, refuse_existing, warn_of_broke
 from selftaught.commands.settings import device_of
 from selftaught.data.images import Part, open_images
 from selftaught.data.sources import printable
+from selftaught.report.live import Tell, silent
 
 
 def embed(
@@ -22,19 +23,20 @@ def embed(
     out: str | Path,
     part: Part = "train",
     device: str = "auto",
+    tell: Tell = silent,
 ) -> tuple[list[str], np.ndarray]:
     """Write each image's features to ``out``; returns the names and the features (N, dim) float32.
 
     Of data that have a test part, ``part`` says which. A ``.parquet`` file has the columns ``name``
     and ``features``; a ``.npy`` file has the features in the order of the names, which are written
-    beside it as ``.names.txt``. Broken images are left out, with a warning. Raises UserError for
-    another ending and for a file that exists.
+    beside it as ``.names.txt``. Broken images are left out, with a warning. ``tell`` hears how many
+    are done. Raises UserError for another ending and for a file that exists.
     """
     path = new_file(out, ".parquet", ".npy")
     refuse_existing(path.with_suffix(".names.txt"))
     encoder = pretrained.load(run).to(device_of(device))
     images = open_images(data, part, encoder.pixels.channels)
-    found, index = features(encoder, encoder, images)
+    found, index = features(encoder, encoder, images, tell=tell)
     warn_of_broken(len(images), len(index))
     names = [printable(images.names[int(i)]) for i in index]
     array = found.numpy()

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from selftaught.protocols.linear import logreg
 from selftaught.protocols.margin import svm, svm_tags
 from selftaught.protocols.ranking import mean_precision
 from selftaught.protocols.retrieval import retrieval
+from selftaught.report.live import Tell, silent
 
 
 class Protocol(NamedTuple):
@@ -115,6 +117,7 @@ def evaluate(
     device: str = "auto",
     rows: Sequence[str] = ("encoder", "random", "pixels"),
     cached: bool = False,
+    tell: Tell = silent,
 ) -> dict[str, Any]:
     """Scores in percent of the encoder, of the same with random weights and of raw pixels.
 
@@ -129,8 +132,8 @@ def evaluate(
     "content": a digest of the images and their labels}``.
     Features are taken in float32, once for all protocols, and with ``cached`` once for all calls;
     that the encoder did not change is asserted. ``rows`` leaves out baselines that the caller has
-    already. Raises UserError where labels are missing, a protocol is unknown or made for other
-    data, and for an encoder whose features are not finite.
+    already. ``tell`` hears what is being done. Raises UserError where labels are missing, a
+    protocol is unknown or made for other data, and for an encoder whose features are not finite.
     """
     asked, everything = _protocols(protocols), "all" in protocols
     encoder = run if isinstance(run, Pretrained) else pretrained.load(run)
@@ -150,7 +153,8 @@ def evaluate(
     counts = (0, 0)
     for row in rows:
         keep = cached and row != "pixels"
-        seen = Seen(nets[row]().to(place), encoder, train, held, cached=keep)
+        said = partial(_of_row, tell, row)
+        seen = Seen(nets[row]().to(place), encoder, train, held, cached=keep, tell=said)
         if everything and kind != "masks":
             _ = seen.features  # so that no protocol is left out for want of them
         found[row] = _measured(names, seen, left_out if everything else None)
@@ -175,6 +179,10 @@ def evaluate(
         "split": split,
         "content": content(train, held),
     }
+
+
+def _of_row(tell: Tell, row: str, what: str, done: int, whole: int) -> None:
+    tell(f"{row}: {what}", done, whole)
 
 
 def record(run: str | Path, data: str | Path, found: dict[str, Any]) -> None:
@@ -215,6 +223,7 @@ def _measured(names: Iterable[str], seen: Seen, left_out: dict[str, str] | None)
     """By the protocols' names; where it is given, why some cannot be measured goes to left_out."""
     found = {}
     for name in names:
+        seen.tell(name, 0, 0)
         try:
             found[name] = PROTOCOLS[name].measure(seen)
         except UserError as error:

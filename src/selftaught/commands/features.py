@@ -15,6 +15,7 @@ from selftaught.data.batches import placed, plain
 from selftaught.data.images import Images
 from selftaught.errors import UserError
 from selftaught.pretrained import Pretrained
+from selftaught.report.live import Tell, counted, silent
 
 BATCH = 128
 KEPT = 4 << 30  # bytes of the folder; what was used longest ago goes first
@@ -22,7 +23,12 @@ KEPT = 4 << 30  # bytes of the folder; what was used longest ago goes first
 
 @torch.no_grad()
 def features(
-    net: torch.nn.Module, like: Pretrained, images: Images, *, cached: bool = False
+    net: torch.nn.Module,
+    like: Pretrained,
+    images: Images,
+    *,
+    cached: bool = False,
+    tell: Tell = silent,
 ) -> tuple[Tensor, Tensor]:
     """Features (N, D) in float32 on the CPU of every sound image, and the images' numbers (N,).
 
@@ -31,11 +37,12 @@ def features(
     UserError for features that are not finite.
     """
     path = _place(net, like, images) if cached else None
-    if path is not None and (found := _read(path)) is not None:
-        return found
+    if path is not None and (before := _read(path)) is not None:
+        return before
     device = next(like.parameters()).device
     parts, index = [], []
-    for numbers, x in plain(images, like.views, BATCH):
+    found = plain(images, like.views, BATCH)
+    for numbers, x in counted(found, tell, "features", len(images), each=BATCH):
         x = placed(x, device)
         parts.append(finite(net(x).float().cpu()))
         index.append(numbers)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from rich.console import Console
 from torch import nn
 
 from selftaught import checkpoint, pretrained
@@ -24,12 +25,13 @@ from selftaught.commands.supervised import (
     same_settings,
 )
 from selftaught.commands.trainings import FineTuneSettings, chosen
-from selftaught.data.images import open_labels
+from selftaught.data.images import Images, open_labels
 from selftaught.data.sources import printable
 from selftaught.protocols.convex import doubts
 from selftaught.protocols.linear import LogregResult, logreg
 from selftaught.report import table
 from selftaught.report.console import terminal
+from selftaught.report.live import Doing
 from selftaught.runfolder import RunFolder
 
 CLASSIFIERS = {"fine-tuned": False, "from scratch": True}  # and whether it begins from scratch
@@ -78,7 +80,7 @@ def finetune(
     for place in places.values():
         place.check(resume=resume)
     encoder = pretrained.load(run).to(settings.device_of(device))
-    probes = Probes(encoder, train, some)
+    probes = Probes(encoder, train, some, console)
     last = probes.begin(run, own) if own.probe else None
     found: dict[str, Score] = {}
     for name, scratch in CLASSIFIERS.items():
@@ -111,8 +113,10 @@ def finetune(
 class Probes:
     """Logistic regressions on what frozen networks make of the labelled images."""
 
-    def __init__(self, encoder: pretrained.Pretrained, train: Labelled, some: Chosen) -> None:
-        self.encoder = encoder
+    def __init__(
+        self, encoder: pretrained.Pretrained, train: Labelled, some: Chosen, console: Console
+    ) -> None:
+        self.encoder, self.console = encoder, console
         everything = torch.ones(len(some.items), dtype=torch.bool)
         self.few = Labelled(train.images.take(some.items), some.labels, everything)
         self.frozen = self._fitted(encoder)
@@ -138,15 +142,19 @@ class Probes:
         """None for too few labels: to choose its penalty it needs a class with two."""
         if self.few.values.unique(return_counts=True)[1].max() < 2:
             return None
-        x, index = features(net, self.encoder, self.few.images, cached=net is self.encoder)
+        x, index = self._features(net, self.few.images)
         return logreg(x, self.few.values[index], x[:0])
 
     def _score(self, net: nn.Module, fitted: LogregResult, held: Labelled) -> Score:
-        x, index = features(net, self.encoder, held.images, cached=net is self.encoder)
+        x, index = self._features(net, held.images)
         keep = held.chosen[index]
         scores = x[keep].double() @ fitted.weight.T.cpu() + fitted.bias.cpu()
         found = mean_score(fitted.classes[scores.argmax(dim=1)] == held.values[index][keep])
         return found._replace(note=doubts(fitted.held_out, converged=fitted.converged))
+
+    def _features(self, net: nn.Module, images: Images) -> tuple[torch.Tensor, torch.Tensor]:
+        with Doing(self.console) as doing:
+            return features(net, self.encoder, images, cached=net is self.encoder, tell=doing)
 
 
 def _write_items(path: Path, train: Labelled, some: Chosen, data: str | Path) -> None:

@@ -18,6 +18,7 @@ from selftaught.pretrained import Pretrained
 from selftaught.protocols.groups import alignment, lidar, uniformity
 from selftaught.protocols.spectrum import Spectrum
 from selftaught.recipes.shared import Look
+from selftaught.report.live import Tell, silent
 from selftaught.runfolder import RunFolder
 
 SAMPLES = 2048  # images of the spectrum, or twice the feature's width
@@ -31,6 +32,7 @@ def label_free(
     *,
     against: Sequence[str | Path] = (),
     device: str = "auto",
+    tell: Tell = silent,
 ) -> dict[str, Any]:
     """Every label-free signal of an encoder, and of the same with random weights.
 
@@ -40,7 +42,7 @@ def label_free(
     images, the same for all methods: crops of 0.15 to 1 of the image, mirrored unless those of the
     run are not, with changed colours; each encoder sees them normalised as it was trained. They
     compare runs of one method: ``against`` are other runs of the same method and
-    encoder.
+    encoder. ``tell`` hears which is looked at.
 
     Returns ``{"rows": {"encoder": {"rankme": ..., ...}, "random": ..., PATH: ...}, "images": N,
     "dim": D, "groups": [N, views], "loss": {term: {"value": ..., "guess": ...}}}``; ``loss`` holds
@@ -55,11 +57,12 @@ def label_free(
     place = device_of(device)
     random = pretrained.untrained(encoder.card)
     shown = {"encoder": encoder, "random": random, **others}
+    rows = {}
+    for name, net in shown.items():
+        tell(name, 0, 0)
+        rows[name] = _signals(net.to(place), images, flip=encoder.pixels.flip)
     return {
-        "rows": {
-            name: _signals(net.to(place), images, flip=encoder.pixels.flip)
-            for name, net in shown.items()
-        },
+        "rows": rows,
         "images": min(len(images), _count(encoder)),
         "dim": encoder.dim,
         "groups": [min(len(images), GROUPS), VIEWS],

@@ -17,6 +17,7 @@ from selftaught.data.sources import evenly
 from selftaught.data.tags import Tags, open_tags
 from selftaught.errors import UserError
 from selftaught.pretrained import Pretrained
+from selftaught.report.live import Tell, silent
 
 HELD_OUT = 0.2  # share of the data that is held out where they have no test part
 SPLIT_SEED = 0
@@ -42,9 +43,17 @@ class Seen:
     """A train and a test part as a network sees them; features are taken when they are needed."""
 
     def __init__(
-        self, net: nn.Module, like: Pretrained, train: Labelled, test: Labelled, *, cached: bool
+        self,
+        net: nn.Module,
+        like: Pretrained,
+        train: Labelled,
+        test: Labelled,
+        *,
+        cached: bool,
+        tell: Tell = silent,
     ) -> None:
-        self.net, self.like, self.train, self.test, self.cached = net, like, train, test, cached
+        self.net, self.like, self.train, self.test = net, like, train, test
+        self.cached, self.tell = cached, tell
 
     @property
     def device(self) -> torch.device:
@@ -57,7 +66,7 @@ class Seen:
         return *self._of(self.train), *self._of(self.test)
 
     def _of(self, part: Labelled) -> tuple[Tensor, Tensor]:
-        x, index = features(self.net, self.like, part.images, cached=self.cached)
+        x, index = features(self.net, self.like, part.images, cached=self.cached, tell=self.tell)
         chosen = part.chosen[index]
         return x[chosen], part.values[index][chosen]
 

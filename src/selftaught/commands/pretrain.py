@@ -16,6 +16,7 @@ from selftaught.data.images import open_labels
 from selftaught.errors import UserError
 from selftaught.report import curves, table
 from selftaught.report.console import terminal
+from selftaught.report.live import Doing
 from selftaught.runfolder import RunFolder
 
 
@@ -149,7 +150,9 @@ def _evaluate(job: Job, when: str) -> None:
         return
     try:
         if open_labels(job.call["data"], "train") is not None:
-            found = evaluate_run(job.folder.path, job.call["data"], device=str(job.device))
+            with Doing(job.console) as doing:
+                where = str(job.device)
+                found = evaluate_run(job.folder.path, job.call["data"], device=where, tell=doing)
             job.description["evaluation"] = found
             job.folder.write(job.description)
     except UserError as error:

@@ -21,12 +21,14 @@ from selftaught.protocols import dense_knn as dense
 from selftaught.protocols.convex import folds
 from selftaught.protocols.sweep import linear_sgd
 from selftaught.recipes.shared import Look
+from selftaught.report.live import counted
 
 SEED = 0
 EPOCHS, STEPS = 10, 200  # of the heads, whichever is longer
 BATCH = 128
 SMALLEST_CROP = 0.6  # share of the image's area, as where a classifier is fine-tuned
 SAMPLE = 2048  # images whose features say how the heads' are standardised
+PLACED = 16  # images whose places are looked at at once
 BANK = 100_000  # places at most that others are compared with
 
 
@@ -88,6 +90,7 @@ def sweep(seen: Seen) -> dict[str, Score]:
     batch = min(BATCH, len(fit))
     steps = max(STEPS, EPOCHS * len(fit) // batch)
     drawn = batches(fit, random, batch_size=batch, seed=SEED, start=0, stop=steps, device=device)
+    drawn = counted(drawn, seen.tell, "linear_sgd", steps)
     test_index = seen.test.chosen.nonzero().squeeze(1)
     truth: list[Tensor] = []
 
@@ -162,9 +165,10 @@ def _with_masks(seen: Seen, part: Labelled) -> Iterator[tuple[Tensor, Tensor]]:
         numbers = numbers[evenly(BANK, len(numbers))] if part is seen.train else numbers
     images, masks = part.images.take(numbers), part.values
     device = next(seen.like.parameters()).device
-    for index, x in plain(images, seen.like.views, 16):
-        found = [_central(masks.read(int(numbers[i])), x.shape[-1]) for i in index]
-        yield placed(x, device), torch.stack(found)
+    found = plain(images, seen.like.views, PLACED)
+    for index, x in counted(found, seen.tell, "places", len(images), each=PLACED):
+        square = [_central(masks.read(int(numbers[i])), x.shape[-1]) for i in index]
+        yield placed(x, device), torch.stack(square)
 
 
 def _central(mask: Tensor, size: int) -> Tensor:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -29,6 +29,7 @@ from selftaught.protocols import attacks, corruptions
 from selftaught.protocols.convex import doubts
 from selftaught.protocols.linear import logreg
 from selftaught.report.console import terminal
+from selftaught.report.live import Doing, Tell, counted
 from selftaught.runfolder import RunFolder
 
 EPSILONS = (1.0, 2.0, 4.0, 8.0)  # of 255 levels
@@ -101,13 +102,14 @@ def robustness(
     place, console = settings.device_of(device), terminal(quiet=quiet)
     net, origin = _supervised(run, data, supervised, steps, seed, device, like, train, console)
     like.to(place)
-    networks, notes = _networks(like, net.to(place), train)
-    x, y = _test(held, like, images)
-    found: dict[str, dict[str, Any]] = {}
-    for row, network in networks.items():
-        console.print(f"{row} ...")
-        network = network.to(place).eval().requires_grad_(False)
-        found[row] = _measured(network, x, y, asked, place)
+    with Doing(console) as doing:
+        networks, notes = _networks(like, net.to(place), train, doing)
+        x, y = _test(held, like, images)
+        found: dict[str, dict[str, Any]] = {}
+        for row, network in networks.items():
+            network = network.to(place).eval().requires_grad_(False)
+            drawn = counted(_batches(x, y), doing, row, len(x), each=BATCH)
+            found[row] = _measured(network, drawn, asked, place)
     result = _result(found, asked) | {
         "notes": notes,
         "images": len(x),
@@ -149,7 +151,7 @@ def _check(asked: Asked) -> None:
 
 
 def _networks(
-    like: Pretrained, supervised: nn.Module, train: Labelled
+    like: Pretrained, supervised: nn.Module, train: Labelled, tell: Tell
 ) -> tuple[dict[str, nn.Module], dict[str, str]]:
     """The four, of images in [0, 1], and what is to be said of their fits, if anything."""
     place = next(like.parameters()).device
@@ -158,16 +160,17 @@ def _networks(
         "random": pretrained.untrained(like.card).to(place),
         "pixels": pretrained.RawPixels(like).to(place),
     }
-    probes = {row: _probe(net, like, train) for row, net in bases.items()}
+    probes = {row: _probe(net, like, train, tell) for row, net in bases.items()}
     own = {"supervised": nn.Sequential(Normalise(like), supervised)}
     found = {row: network for row, (network, _) in probes.items()} | own
     notes = {row: note for row, (_, note) in probes.items() if note}
     return {row: found[row] for row in ("encoder", "supervised", "random", "pixels")}, notes
 
 
-def _probe(net: nn.Module, like: Pretrained, train: Labelled) -> tuple[nn.Module, str]:
+def _probe(net: nn.Module, like: Pretrained, train: Labelled, tell: Tell) -> tuple[nn.Module, str]:
     """Logistic regression on a network's features, as one network, and what to say of the fit."""
-    x, index = features(net, like, train.images, cached=isinstance(net, Pretrained))
+    keeps = isinstance(net, Pretrained)
+    x, index = features(net, like, train.images, cached=keeps, tell=tell)
     chosen = train.chosen[index]
     y = train.values[index][chosen]
     found = logreg(x[chosen], y, x[:1])
@@ -258,7 +261,10 @@ def _batches(x: Tensor, y: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
 
 
 def _measured(
-    network: nn.Module, x: Tensor, y: Tensor, asked: Asked, place: torch.device
+    network: nn.Module,
+    batches: Iterable[tuple[int, Tensor, Tensor]],
+    asked: Asked,
+    place: torch.device,
 ) -> dict[str, Any]:
     """Hits (N,) by name; of corruptions, (N, 5)."""
     hits: dict[str, list[Tensor]] = {}
@@ -267,7 +273,7 @@ def _measured(
         with torch.no_grad():
             return network(some.to(place)).argmax(1).cpu() == truth
 
-    for start, images, truth in _batches(x, y):
+    for start, images, truth in batches:
         clean = right(images, truth)
         hits.setdefault("clean", []).append(clean)
         if asked.attacks and asked.epsilons:

@@ -23,6 +23,7 @@ from selftaught.method import Method
 from selftaught.nn.heads import ClassScores, first_layers
 from selftaught.recipes.run import Pixels
 from selftaught.recipes.shared import Look
+from selftaught.report.live import Doing, Tell, silent
 from selftaught.runfolder import RunFolder
 from selftaught.views.image import Views
 
@@ -76,7 +77,8 @@ class Supervised(Job):
         """Of the classifier as it was saved last, on the test part."""
         self.restore_weights()
         like = pretrained.Pretrained(self.run.method.encoder, self.pixels, self.card)
-        return accuracy(self.run.method.network, like, held)  # pyright: ignore
+        with Doing(self.console) as doing:
+            return accuracy(self.run.method.network, like, held, doing)  # pyright: ignore
 
     def verdict(self, *newest: dict[str, Any]) -> Verdict:
         """With labels, features may lie on as few dimensions as there are classes."""
@@ -111,10 +113,12 @@ class Supervised(Job):
 
 
 @torch.no_grad()
-def accuracy(network: nn.Module, like: pretrained.Pretrained, held: Labelled) -> Score:
+def accuracy(
+    network: nn.Module, like: pretrained.Pretrained, held: Labelled, tell: Tell = silent
+) -> Score:
     """Of a network's largest scores, on labelled images."""
     network.eval()
-    scores, index = features(network, like, held.images)
+    scores, index = features(network, like, held.images, tell=tell)
     keep = held.chosen[index]
     return mean_score(scores.argmax(1)[keep] == held.values[index][keep])
 

@@ -1,25 +1,32 @@
-"""The line that shows whether a run is learning."""
+"""The line that shows whether a run is learning, or how far a long command has come."""
 
 import time
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+T = TypeVar("T")
+#: Is told what is being done, how much of it is done and how much there is (0: nobody knows).
+Tell = Callable[[str, int, int], None]
+
 PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
 
 
-class Progress:
-    """One live line in a terminal, plain lines elsewhere. A context manager."""
+class Line:
+    """One live line in a terminal, plain lines elsewhere. A context manager.
 
-    def __init__(self, steps: int, console: Console) -> None:
-        self.steps = steps
+    One that does not ``stay`` is gone at the end.
+    """
+
+    def __init__(self, console: Console, *, stay: bool = True) -> None:
         self.console = console
-        self._live = Live(console=console, refresh_per_second=4, transient=False)
+        self._live = Live(console=console, refresh_per_second=4, transient=not stay)
         self._shown = float("-inf")
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Any:
         if self.console.is_terminal:
             self._live.start()
         return self
@@ -28,16 +35,58 @@ class Progress:
         if self.console.is_terminal:
             self._live.stop()
 
-    def show(self, record: dict[str, Any], signals: dict[str, Any] | None) -> None:
-        """Show a record of ``metrics.jsonl`` and the newest label-free signals."""
-        line = describe(record, signals, self.steps)
+    def say(self, line: str, *, anyway: bool = False) -> None:
+        """Show it; where there is no terminal only now and then, unless ``anyway``."""
         if self.console.is_terminal:
             self._live.update(Text(line))
             return
         now = time.monotonic()
-        if now - self._shown >= PLAIN_EVERY or record["step"] == self.steps:
+        if now - self._shown >= PLAIN_EVERY or anyway:
             self._shown = now
             self.console.print(line, soft_wrap=True)
+
+
+class Progress(Line):
+    """Of a run."""
+
+    def __init__(self, steps: int, console: Console) -> None:
+        super().__init__(console)
+        self.steps = steps
+
+    def show(self, record: dict[str, Any], signals: dict[str, Any] | None) -> None:
+        """Show a record of ``metrics.jsonl`` and the newest label-free signals."""
+        self.say(describe(record, signals, self.steps), anyway=record["step"] == self.steps)
+
+
+class Doing(Line):
+    """What a command is at: a `Tell`. Where there is no terminal, it is silent for a while."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console, stay=False)
+        self._shown = time.monotonic()
+        self._what, self._began = "", 0.0
+
+    def __call__(self, what: str, done: int, whole: int) -> None:
+        """Show what is being done, how far, and how long the rest of it will take."""
+        now = time.monotonic()
+        if what != self._what:
+            self._what, self._began = what, now
+        if not whole:
+            self.say(f"{what} ...")
+            return
+        left = f"  {clock((now - self._began) / done * (whole - done))} left" if done else ""
+        self.say(f"{what} {done:,}/{whole:,}{left}")
+
+
+def silent(what: str, done: int, whole: int) -> None:
+    """A `Tell` that says nothing."""
+
+
+def counted(items: Iterable[T], tell: Tell, what: str, whole: int, *, each: int = 1) -> Iterator[T]:
+    """The items, of which one counts as ``each`` of a ``whole``."""
+    for number, item in enumerate(items):
+        tell(what, min(number * each, whole), whole)
+        yield item
 
 
 def describe(record: dict[str, Any], signals: dict[str, Any] | None, steps: int) -> str:
