@@ -1,8 +1,13 @@
 """What a run takes where nothing is asked for."""
 
+import shutil
+from typing import NamedTuple
+
 import pytest
+import torch
 
 from selftaught.commands import settings
+from selftaught.data.batches import Readers
 from selftaught.errors import UserError
 from selftaught.recipes import RECIPES, find
 
@@ -58,3 +63,34 @@ def test_arguments_are_the_defaults_then_the_papers_then_those_given():
 def test_an_unknown_argument_is_answered_with_the_nearest():
     with pytest.raises(UserError, match="temperature"):
         settings.arguments(find("simclr"), {"temprature": 0.7})
+
+
+class Disk(NamedTuple):
+    free: int
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes", "free", "later"),
+    [
+        (8, 1, 64, 7),  # one core is this process's
+        (64, 1, 64, settings.WORKERS),
+        (64, 8, 64, 7),  # of eight processes on a machine each has its share
+        (1, 1, 64, 0),
+        (8, 1, 0.0625, 0),  # as containers have it unless they are told otherwise
+        (8, 1, 1, 4),
+    ],
+)
+def test_on_a_gpu_workers_are_as_many_as_cores_and_memory_allow(
+    monkeypatch, tmp_path, cores, processes, free, later
+):
+    monkeypatch.setattr(settings, "granted", lambda: cores)
+    monkeypatch.setattr(settings, "SHARED", tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Disk(int(free * 2**30)))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    assert settings.readers_for(None, torch.device("cuda")) == Readers(later=later)
+
+
+def test_on_a_processor_there_are_no_workers_unless_they_are_asked_for():
+    assert settings.readers_for(None, torch.device("cpu")) == Readers()
+    assert settings.readers_for(3, torch.device("cpu")) == Readers(now=3)
+    assert settings.readers_for(0, torch.device("cuda")) == Readers()

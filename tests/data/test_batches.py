@@ -10,7 +10,7 @@ from PIL import Image
 
 from selftaught import dist, seeds
 from selftaught.data import batches as module
-from selftaught.data.batches import batches, index, order, plain
+from selftaught.data.batches import Readers, batches, index, order, plain
 from selftaught.data.images import ArrayImages, open_images
 from selftaught.errors import UserError
 
@@ -81,10 +81,15 @@ def files(root, n=12, broken=()):
     return open_images(root)
 
 
-def taken(images, start, stop, *, workers=0, views=None, seed=1, batch_size=5):
+def taken(images, start, stop, *, workers=0, later=0, views=None, seed=1, batch_size=5):
     views = views or Corners()
     found = batches(
-        *(images, views), batch_size=batch_size, seed=seed, start=start, stop=stop, workers=workers
+        *(images, views),
+        batch_size=batch_size,
+        seed=seed,
+        start=start,
+        stop=stop,
+        readers=Readers(workers, later),
     )
     return list(found)
 
@@ -217,6 +222,54 @@ def test_workers_crop_on_one_thread_and_the_process_applies():
     assert {row[3] for row in rows} == {1}
 
 
+def workers_of(found):
+    """The process that cropped each batch of a Crowd."""
+    rows = [batch.views[0][0].flatten().tolist()[:3] for batch, _ in found]
+    return [sum(byte << shift for byte, shift in zip(row, (0, 8, 16), strict=True)) for row in rows]
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time, which stands still unless it is moved."""
+    now = [0.0]
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    return now
+
+
+@pytest.mark.parametrize(("reading", "slow"), [(1.0, True), (0.25, False)])
+def test_workers_begin_where_reading_takes_long(clock, reading, slow):
+    class Timed(Crowd):
+        def crop(self, images, parameters):
+            clock[0] += reading
+            return super().crop(images, parameters)
+
+    options = {"batch_size": 5, "seed": 1, "start": 0, "stop": 20, "readers": Readers(later=2)}
+    found = []
+    for batch in batches(pixels(), Timed(), **options):
+        found.append(batch)
+        clock[0] += 1000.0 if len(found) == 1 else 4.0  # training; its first step takes longer
+    processes = workers_of(found)
+    first = module.TRIED + 1
+    assert set(processes[:first]) == {os.getpid()}
+    assert len(set(processes[first:]) - {os.getpid()}) == (2 if slow else 0)
+
+
+def test_batches_are_the_same_where_workers_begin_in_between(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SLOW", -1.0)
+    for images in (pixels(), files(tmp_path, broken=[2, 7])):
+        same(taken(images, 3, 23), taken(images, 3, 23, later=2))
+
+
+def test_what_is_left_is_read_here_when_such_a_worker_dies(monkeypatch):
+    monkeypatch.setattr(module, "SLOW", -1.0)
+    views = Deadly(os.getpid(), call=module.TRIED + 4)
+    same(taken(pixels(), 0, 30), taken(pixels(), 0, 30, later=1, views=views))
+
+
+def test_there_are_no_more_workers_than_batches():
+    assert len(set(workers_of(taken(pixels(), 0, 2, workers=5, views=Crowd())))) == 2
+
+
 def test_only_pixels_and_numbers_of_images_cross():
     steps = module._Steps(pixels(), Corners(), 5, 1, torch.arange(5))
     batch = steps[3]
@@ -238,20 +291,20 @@ def test_no_good_image_is_one_line_from_a_worker_too(tmp_path, workers):
 class Deadly(Corners):
     """Kills the worker it runs in at one of its batches."""
 
-    def __init__(self, main):
+    def __init__(self, main, call=3):
         super().__init__()
-        self.main, self.calls = main, 0
+        self.main, self.call, self.calls = main, call, 0
 
     def crop(self, images, parameters):
         self.calls += 1
-        if self.calls == 3 and os.getpid() != self.main:
+        if self.calls == self.call and os.getpid() != self.main:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().crop(images, parameters)
 
 
 def test_a_killed_worker_is_a_named_error_where_the_batch_is_waited_for():
     found = batches(
-        *(pixels(), Deadly(os.getpid())), batch_size=5, seed=1, start=0, stop=50, workers=1
+        *(pixels(), Deadly(os.getpid())), batch_size=5, seed=1, start=0, stop=50, readers=Readers(1)
     )
     next(found)
     os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)  # it has died, and nothing was raised here
@@ -297,7 +350,9 @@ def test_workers_ignore_the_signals_that_stop_the_process():
 
 
 def test_stopping_early_ends_the_workers():
-    found = batches(*(pixels(), Crowd()), batch_size=5, seed=1, start=0, stop=1000, workers=1)
+    found = batches(
+        *(pixels(), Crowd()), batch_size=5, seed=1, start=0, stop=1000, readers=Readers(1)
+    )
     row = next(found)[0].views[0][0].flatten().tolist()
     worker = sum(byte << shift for byte, shift in zip(row[:3], (0, 8, 16), strict=True))
     os.kill(worker, 0)
@@ -310,13 +365,13 @@ def test_stopping_early_ends_the_workers():
 HELD = """
 import sys, torch
 from pathlib import Path
-from selftaught.data.batches import batches
+from selftaught.data.batches import Readers, batches
 from selftaught.data.images import ArrayImages
 from selftaught.views.image import Crop, View, Views
 
 images = ArrayImages(torch.zeros(20, 1, 8, 8, dtype=torch.uint8), "x")
 views = Views([View(Crop(8))], (0.5,), (0.5,))
-found = batches(images, views, batch_size=5, seed=1, start=0, stop=1000, workers=1)
+found = batches(images, views, batch_size=5, seed=1, start=0, stop=1000, readers=Readers(1))
 next(found)
 sys.kept = found.gi_frame  # as a traceback would
 """
@@ -343,6 +398,24 @@ def test_plain_leaves_broken_images_out(tmp_path):
     assert [i.tolist() for i, _ in found] == [[1, 2, 3], [8, 9, 10]]
     values = torch.cat([x[:, 0, 0, 0] * 255 for _, x in found]).round().tolist()
     assert values == [1, 2, 3, 8, 9, 10]
+
+
+@pytest.mark.parametrize("readers", [Readers(2), Readers(later=1)])
+def test_plain_is_the_same_by_workers(tmp_path, monkeypatch, readers):
+    monkeypatch.setattr(module, "SLOW", -1.0)
+    images = files(tmp_path, n=24, broken=(0, 4, 5, 6, 7, 11, 22, 23))
+    pairs = zip(plain(images, Whole(), 2), plain(images, Whole(), 2, readers), strict=True)
+    for here, there in pairs:
+        assert all(map(torch.equal, here, there))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_no_good_image_at_all_is_one_line(tmp_path, workers):
+    images = files(tmp_path, n=3)
+    for name in images.names:
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UserError, match="none of the 3 files"):
+        list(plain(images, Whole(), 2, Readers(workers)))
 
 
 def test_views_are_finished_on_the_device():

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image, ImageFile, ImageOps
 
+from selftaught.data import decode as module
 from selftaught.data.decode import MEGAPIXELS, Broken, decode, size
 
 
@@ -45,7 +46,6 @@ def test_pixels_are_those_of_the_file(tmp_path):
     array = photograph()
     path = written(tmp_path, encoded(array, "PNG"), "x.png")
     assert torch.equal(decode(path, 3), torch.from_numpy(array.copy()).permute(2, 0, 1))
-    assert decode(path, 3).is_contiguous()
     luma = np.asarray(Image.fromarray(array).convert("L"))
     assert torch.equal(decode(path, 1)[0], torch.from_numpy(luma.copy()))
 
@@ -409,3 +409,53 @@ def test_a_large_photograph_is_reduced_and_a_smaller_one_is_not(tmp_path):
     assert large.shape == (1, 1024, 2048)
     assert (large == 7).all()
     assert fits.shape == (1, 1500, 1024)
+
+
+def waves(height, width):
+    """A photograph without fine detail, (H, W, 3): other sizes of it look alike."""
+    y, x = np.mgrid[:height, :width] / height
+    return np.stack([120 + 100 * np.sin(5 * y + k * x) for k in range(3)], 2).astype(np.uint8)
+
+
+@pytest.mark.parametrize("height", [2047, 2048, 4100])
+def test_a_jpeg_of_any_size_is_reduced_alike(tmp_path, height):
+    array = waves(height, height + 400)
+    files = [written(tmp_path, encoded(array, kind), f"x.{kind}") for kind in ("JPEG", "PNG")]
+    jpeg, png = (decode(path, 3) for path in files)
+    assert jpeg.shape == png.shape == (3, 1024, round((height + 400) * 1024 / height))
+    assert (jpeg.int() - png.int()).abs().max() <= 6
+
+
+def test_a_large_jpeg_is_never_decoded_at_full_size(tmp_path, monkeypatch):
+    path = written(tmp_path, encoded(waves(4100, 4100), "JPEG"))
+    seen = []
+    monkeypatch.setattr(module, "_reduced", lambda x: seen.append(tuple(x.shape)) or x)
+    decode(path, 3)
+    assert seen == [(3, 1025, 1025)]
+    assert size(path) == (4100, 4100, 3)
+
+
+def test_a_large_jpeg_lies_as_its_orientation_says(tmp_path):
+    upright = written(tmp_path, encoded(waves(2400, 2100), "JPEG"), "upright.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter, clockwise
+    turned = Image.fromarray(waves(2400, 2100)).transpose(Image.Transpose.ROTATE_90)
+    turned.save(tmp_path / "turned.jpg", exif=exif)
+    found, expected = decode(tmp_path / "turned.jpg", 3), decode(upright, 3)
+    assert found.shape == expected.shape
+    assert (found.int() - expected.int()).abs().max() <= 10  # blocks begin elsewhere
+
+
+def test_a_large_jpeg_that_is_cut_is_broken(tmp_path):
+    data = encoded(waves(2400, 2100), "JPEG")
+    for share in (0.3, 0.6, 0.9):
+        cut = data[: int(share * len(data))]
+        for end in (b"", b"\xff\xd9", bytes(2000) + b"\xff\xd9"):
+            with pytest.raises(Broken, match="truncated"):
+                decode(written(tmp_path, cut + end), 3)
+
+
+@pytest.mark.parametrize("height", [48, 1300])
+def test_the_channels_of_a_pixel_lie_together(tmp_path, height):
+    x = decode(written(tmp_path, encoded(waves(height, height), "PNG"), "x.png"), 3)
+    assert x.stride()[0] == 1

@@ -101,8 +101,9 @@ def _together(count: int) -> dict[str, str]:
     usual = {"OMP_NUM_THREADS": str(threads)}
     if sys.platform.startswith("linux"):
         usual["GLOO_SOCKET_IFNAME"] = "lo"  # or the name of the machine would have to be known
-    given = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    return usual | os.environ | given
+    counts = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    given = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return usual | os.environ | counts | given
 
 
 @contextmanager

@@ -34,8 +34,8 @@ class Common:
     """Mirror half of the views; not where a mirror image is another thing: digits, text, organs."""
     seed: int | None = None
     """Of everything random; without it 0."""
-    workers: int = 0
-    """Processes that read images; the batches are the same with any number."""
+    workers: int | None = None
+    """Processes that read images, with the same batches; without it as many as a GPU needs."""
     processes: int = 1
     """Processes that train, each on its share of every batch; each on a GPU of its own if any."""
     device: Device = "auto"

@@ -17,6 +17,7 @@ from selftaught.report.live import clock
 from selftaught.train import NotFinite, fit
 
 STEPS = 4  # timed, after one to warm up
+SLOW = 0.3  # share of the time from which reading is worth a word
 
 
 def doctor(
@@ -51,11 +52,12 @@ def doctor(
     for name, reason in broken:
         console.print(f"  {name}: {reason}", soft_wrap=True)
     cost = _time(images, pixels, method, parameters, place)
+    epoch, budget = cost["seconds_per_epoch"], cost["seconds_per_epoch"] * cost["epochs"]
     console.print(
         f"{method} with {cost['encoder']}, batch {cost['batch_size']}, {cost['precision']} on "
         f"{place}: {cost['seconds_per_step']:.2f} s a step, {cost['samples_per_second']:.0f} "
-        f"samples/s\none epoch {clock(cost['seconds_per_epoch'])}, the default "
-        f"{cost['epochs']:g} epochs {clock(cost['seconds_per_epoch'] * cost['epochs'])}",
+        f"samples/s; {_reading(cost['reading'])}\none epoch "
+        f"{clock(epoch)}, the default {cost['epochs']:g} epochs {clock(budget)}",
     )
     return {
         "images": len(images),
@@ -66,6 +68,12 @@ def doctor(
         "broken": broken,
         **cost,
     }
+
+
+def _reading(share: float) -> str:
+    """What reading costs; on a GPU workers begin by themselves where it takes long."""
+    hint = ", which --workers can take over where cores are idle" if share > SLOW else ""
+    return f"reading images takes {100 * share:.0f}% of that{hint}"
 
 
 def _time(
@@ -91,10 +99,12 @@ def _time(
     dtype = precision.choose("auto", place)
     began = time.perf_counter()
     drawn = (moved(batch, place) for batch, _ in found)
+    waiting = 0.0
     try:
         for step in fit(run.method, drawn, run.optimizer, steps=STEPS + 1, dtype=dtype):
+            waiting += step.waiting
             if step.number == 1:
-                began = time.perf_counter()
+                waiting, began = 0.0, time.perf_counter()
     except NotFinite as error:
         raise UserError(f"{error} of those that were timed; try --set lr=... lower") from error
     seconds = (time.perf_counter() - began) / STEPS
@@ -104,6 +114,7 @@ def _time(
         "precision": str(dtype).removeprefix("torch."),
         "seconds_per_step": seconds,
         "samples_per_second": run.batch_size / seconds,
+        "reading": min(1.0, waiting / STEPS / seconds),
         "seconds_per_epoch": seconds * (len(images) // run.batch_size),
         "epochs": run.epochs,
     }

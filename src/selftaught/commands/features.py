@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from selftaught.checkpoint import write_atomic
+from selftaught.commands.settings import readers_for
 from selftaught.data.batches import placed, plain
 from selftaught.data.images import Images
 from selftaught.errors import UserError
@@ -41,7 +42,7 @@ def features(
         return before
     device = next(like.parameters()).device
     parts, index = [], []
-    found = plain(images, like.views, BATCH)
+    found = plain(images, like.views, BATCH, readers_for(None, device))
     for numbers, x in counted(found, tell, "features", len(images), each=BATCH):
         x = placed(x, device)
         parts.append(finite(net(x).float().cpu()))

@@ -18,7 +18,7 @@ from selftaught.commands.heldout import Probes, kept
 from selftaught.commands.log import Log
 from selftaught.commands.stop import Stop
 from selftaught.commands.watch import Watch
-from selftaught.data.batches import batches, moved, plain
+from selftaught.data.batches import Readers, batches, moved, plain
 from selftaught.data.images import Images, Skipped, open_images
 from selftaught.errors import Stopped, UserError
 from selftaught.health import Verdict, verdict
@@ -173,7 +173,7 @@ class Job:
 
     # Training
 
-    def train(self, workers: int, draw_every: float) -> None:
+    def train(self, readers: Readers, draw_every: float) -> None:
         """Train to the end of the budget, or until a signal; Stopped then.
 
         A method that makes images draws some every so many seconds, and at the end; 0 is never.
@@ -182,7 +182,7 @@ class Job:
         before = self.description.get("training_seconds", 0.0)
         try:
             with Stop() as stop:
-                self._train(workers, draw_every, stop)
+                self._train(readers, draw_every, stop)
         except (MemoryError, RuntimeError) as error:
             if not is_short(error):
                 raise
@@ -196,17 +196,17 @@ class Job:
             if self.folder.begun():
                 self.folder.write(self.description)
 
-    def _train(self, workers: int, draw_every: float, stop: Stop) -> None:
+    def _train(self, readers: Readers, draw_every: float, stop: Stop) -> None:
         start = self._restore() if self.begun else 0
         signals = self.watch.signals()
         self.description.setdefault("untrained", signals)
-        steps = self._plan(workers)
+        steps = self._plan(readers)
         every = max(1, math.ceil(steps / RECORDS))
         probes = {round(steps * k / self.probes) for k in range(1, self.probes + 1)}
         log = Log(self.run.batch_size)
         saved = drawn = time.monotonic()
         with Progress(steps, self.console) as progress:
-            for step in self._fit(workers, start, steps, self.run):
+            for step in self._fit(readers, start, steps, self.run):
                 log.add(step)
                 last, probed = step.number == steps, step.number in probes
                 stopped = dist.largest(stop.signal or 0)
@@ -230,7 +230,7 @@ class Job:
                         f"stopped at step {step.number} of {steps} and saved; go on with --resume",
                     )
 
-    def _fit(self, workers: int, start: int, steps: int, run: Run) -> Iterator[Step]:
+    def _fit(self, readers: Readers, start: int, steps: int, run: Run) -> Iterator[Step]:
         found = batches(
             self.trained_on,
             run.views,
@@ -238,7 +238,7 @@ class Job:
             seed=self.call["seed"],
             start=start,
             stop=steps,
-            workers=workers,
+            readers=readers,
             device=self.device,
         )
         try:
@@ -269,7 +269,8 @@ class Job:
     def _survey(self) -> Iterator[ViewBatch]:
         """Every sound image once, plainly."""
         views = pretrained.plain_views(self.pixels)
-        found = plain(self.trained_on, views, self.run.batch_size)
+        readers = settings.readers_for(None, self.device)
+        found = plain(self.trained_on, views, self.run.batch_size, readers)
         return self._on_device((ViewBatch((x,), index), []) for index, x in found)
 
     def _count(self, skipped: Skipped) -> None:
@@ -299,14 +300,14 @@ class Job:
             f"it is saved and {place} names the batch; try a lower --lr or --precision float32"
         )
 
-    def _plan(self, workers: int) -> int:
+    def _plan(self, readers: Readers) -> int:
         """How many steps the budget is; decided once, then kept in run.json."""
         if "steps" in self.description:
             self.probes = self.description.get("probes", self.probes)
             return self.description["steps"]
         steps, minutes = self.call["steps"], self.call["minutes"]
         if minutes is not None:
-            steps, self.probes = dist.agreed(self._measure(minutes * 60, workers))
+            steps, self.probes = dist.agreed(self._measure(minutes * 60, readers))
         elif steps is None:
             steps = round(self.run.epochs * (len(self.trained_on) // self.run.batch_size))
         if steps < 1:
@@ -321,11 +322,11 @@ class Job:
         self.console.print(f"{steps} steps, {epochs:.1f} epochs")
         return steps
 
-    def _measure(self, seconds: float, workers: int) -> tuple[int, int]:
+    def _measure(self, seconds: float, readers: Readers) -> tuple[int, int]:
         """Steps and label-free signals for so many seconds, by the speed of a copy thrown away."""
         began = time.perf_counter()
         trial = copy.deepcopy(self.run)
-        found = self._fit(workers, 0, 10**6, trial)
+        found = self._fit(readers, 0, 10**6, trial)
         warm = next(found)
         patience = min(20.0, 0.05 * seconds)
         times = []

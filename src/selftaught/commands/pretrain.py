@@ -30,7 +30,7 @@ def pretrain(
     size: int | None = None,
     flip: bool = True,
     seed: int | None = None,
-    workers: int = 0,
+    workers: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
     scale: Literal["auto", "paper", "small"] = "auto",
@@ -72,7 +72,7 @@ def pretrain(
         "arguments": parameters,
     }
     settings.check_budget(steps=steps, minutes=minutes, epochs=parameters.get("epochs"))
-    if workers < 0:
+    if workers is not None and workers < 0:
         raise UserError(f"{workers} workers; use --workers with 0 or more")
     if not 0 <= draw_every < math.inf:
         raise UserError(f"{draw_every} minutes between pictures; use --draw-every with 0 or more")
@@ -84,7 +84,7 @@ def pretrain(
             if job.description.get("finished"):
                 console.print(f"{folder.path} is finished; nothing to train", soft_wrap=True)
             else:
-                job.train(workers, 60 * draw_every)
+                job.train(settings.readers_for(workers, job.device), 60 * draw_every)
                 _finish(job)
             if dist.is_first():
                 with dist.alone():

@@ -3,9 +3,11 @@
 import difflib
 import math
 import platform
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from selftaught import dist, precision
 from selftaught.cores import granted
+from selftaught.data.batches import Readers
 from selftaught.data.images import Images
 from selftaught.data.sources import evenly
 from selftaught.errors import UserError
@@ -20,6 +23,9 @@ from selftaught.recipes.parameters import parameters
 from selftaught.recipes.run import Pixels
 from selftaught.views.image import Centre, View, Views
 
+WORKERS = 16  # at most, where none are asked for
+HANDED = 256 << 20  # bytes of shared memory that each may need
+SHARED = Path("/dev/shm")
 PIECE = 128  # images read at a time
 SAMPLE = 2048  # images that the normalisation is measured on
 LARGEST = {"cpu": 64, "cuda": 224}  # pixels, when no size is asked for
@@ -74,6 +80,27 @@ def device_of(name: str) -> torch.device:
             raise UserError(f"{count} GPUs for more processes; use fewer --processes")
         name = f"cuda:{dist.local_rank()}"
     return torch.device(name)
+
+
+def readers_for(workers: int | None, device: torch.device) -> Readers:
+    """The processes that read images; where no number is asked for, on a GPU as many as it needs.
+
+    That is none until reading has proved slow, and then one for each core but this process's, as
+    far as memory to hand images over goes. On a processor they would take its cores from training.
+    """
+    if workers is not None:
+        return Readers(now=workers)
+    if device.type == "cpu":
+        return Readers()
+    cores = granted() // dist.local_world_size() - 1
+    return Readers(later=max(0, min(WORKERS, cores, _shared_memory() // HANDED)))
+
+
+def _shared_memory() -> int:
+    """Bytes that are free where processes hand each other tensors; containers may have few."""
+    if not SHARED.is_dir():
+        return WORKERS * HANDED
+    return shutil.disk_usage(SHARED).free // dist.local_world_size()
 
 
 def check_split(batch_size: int) -> None:

@@ -56,7 +56,7 @@ class Supervised(Job):
         """Train to the end, unless that was done before, and write the encoder."""
         with self.folder.lock():
             if not self.description.get("finished"):
-                self.train(0, 0.0)
+                self.train(settings.readers_for(None, self.device), 0.0)
                 self._after_training()
                 begun = {key: v for key, v in self.card.items() if key not in OF_THE_ENCODER}
                 card = begun | self._origin() | {"steps": self.description["steps"]}

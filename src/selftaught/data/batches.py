@@ -2,18 +2,20 @@
 
 Any step is reached without the steps before it, by any number of worker processes. Workers read and
 crop; only uint8 pixels and numbers come back from them. What is random is drawn from generators of
-its own: torch's global generator is never touched.
+its own: torch's global generator is never touched. So workers may begin, and die, at any step.
 """
 
 import functools
+import math
 import multiprocessing
 import os
 import signal
+import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +28,24 @@ from selftaught.method import ViewBatch
 from selftaught.trees import rows
 
 CPU = torch.device("cpu")
+TRIED = 8  # batches by whose reading it is decided whether workers are worth it
+SLOW = 0.1  # of the time: reading that takes more is worth workers
+
+T = TypeVar("T")
+
+
+class Readers(NamedTuple):
+    """Worker processes: ``now``, or ``later``, once reading has proved slow."""
+
+    now: int = 0
+    later: int = 0
+
+
+NONE = Readers()
+
+
+class WorkerDied(UserError):
+    """A process that reads images has ended."""
 
 
 class Views(Protocol):
@@ -92,24 +112,19 @@ def batches(
     seed: int,
     start: int,
     stop: int,
-    workers: int = 0,
+    readers: Readers = NONE,
     device: torch.device = CPU,
 ) -> Iterator[tuple[ViewBatch, Skipped]]:
     """The batches of steps start to stop - 1, each with the (name, reason) of images skipped.
 
-    The same bit for bit from any start and with any number of workers. Of several processes each
+    The same bit for bit from any start and with any ``readers``. Of several processes each
     has its rows, which must be as many for all. Views are finished, and lie, on the ``device``. An
     image that stands in for a broken one carries its own index. Raises `UserError`: more in a batch
     than there are images (at once), no image that can be read, a worker that died.
     """
     index(len(images), batch_size, seed, start)
     steps = _Steps(images, views, batch_size, seed, dist.mine(torch.arange(batch_size)))
-    found = (
-        _parallel(steps, range(start, stop), workers)
-        if workers
-        else map(steps.__getitem__, range(start, stop))
-    )
-    return _finished(steps, found, start, device)
+    return _finished(steps, _read(steps, range(start, stop), readers), start, device)
 
 
 def _finished(
@@ -144,12 +159,42 @@ class _Steps(Dataset[Batch | UserError]):
         return Batch(used, self.views.crop(images, self.draw(step)), skipped)
 
 
-def _parallel(steps: _Steps, wanted: range, workers: int) -> Iterator[Batch | UserError]:
+def _read(items: Dataset[T], wanted: range, readers: Readers) -> Iterator[T]:
+    """The wanted items in their order, from wherever they are read."""
+    if readers.now:
+        yield from _parallel(items, wanted, readers.now)
+        return
+    reading, began = 0.0, time.perf_counter()
+    for place, i in enumerate(wanted):
+        if place == 1:  # the first one, and what was done with it, took longer
+            reading, began = 0.0, time.perf_counter()
+        asked = time.perf_counter()
+        item = items[i]
+        reading += time.perf_counter() - asked
+        yield item
+        slow = reading > SLOW * (time.perf_counter() - began)
+        if readers.later and place == TRIED and slow:
+            yield from _while_they_live(items, wanted[place + 1 :], readers.later)
+            return
+
+
+def _while_they_live(items: Dataset[T], wanted: range, workers: int) -> Iterator[T]:
+    """The items by workers, and those that are left when one of them dies without."""
+    done = 0
+    try:
+        for item in _parallel(items, wanted, workers):
+            done += 1
+            yield item
+    except WorkerDied:
+        yield from map(items.__getitem__, wanted[done:])
+
+
+def _parallel(items: Dataset[T], wanted: range, workers: int) -> Iterator[T]:
     loader = DataLoader(
-        steps,
+        items,
         batch_size=None,
         sampler=wanted,
-        num_workers=workers,
+        num_workers=min(workers, len(wanted)),
         collate_fn=_same,
         worker_init_fn=_ignore_signals,
         generator=torch.Generator(),  # without one it draws from the global generator
@@ -163,7 +208,7 @@ def _parallel(steps: _Steps, wanted: range, workers: int) -> Iterator[Batch | Us
     except (RuntimeError, ConnectionError, EOFError) as error:
         if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
             raise
-        raise UserError(
+        raise WorkerDied(
             f"a loader worker died ({error}), perhaps for want of memory; use fewer workers"
         ) from error
 
@@ -202,19 +247,41 @@ def _handler_kept() -> Iterator[None]:
         signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
 
 
-def plain(images: Images, size_views: Views, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def plain(
+    images: Images, size_views: Views, batch_size: int, readers: Readers = NONE
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Every good image once and in order, through views that draw nothing random (Centre).
 
     Yields the index (n,) and the one view of these images, float (n, ...). Broken images are left
     out, so that a batch may be smaller; the last one is what remains.
     """
-    for start in range(0, len(images), batch_size):
-        wanted = torch.arange(start, min(start + batch_size, len(images)))
-        found, used, _ = images.gather(wanted)
+    pieces = _Pieces(images, size_views, batch_size)
+    for piece in _read(pieces, range(math.ceil(len(images) / batch_size)), readers):
+        if isinstance(piece, UserError):
+            raise piece
+        if len(piece.used):
+            (x,) = size_views.apply(piece.crops, pieces.draw(len(piece.used)))
+            yield piece.used, x
+
+
+class _Pieces(Dataset[Batch | UserError]):
+    """Number of a piece of all images -> its good ones. An error comes back as a value."""
+
+    def __init__(self, images: Images, views: Views, batch_size: int) -> None:
+        self.images, self.views, self.batch_size = images, views, batch_size
+
+    def draw(self, n: int) -> Any:
+        return self.views.draw(torch.Generator(), n)
+
+    def __getitem__(self, number: int) -> Batch | UserError:
+        start = number * self.batch_size
+        wanted = torch.arange(start, min(start + self.batch_size, len(self.images)))
+        try:
+            found, used, skipped = self.images.gather(wanted)
+        except UserError as error:
+            return error
         good = (used == wanted).nonzero().squeeze(1)  # the others stand in for broken ones
         if not len(good):
-            continue
+            return Batch(good, [], skipped)
         found = found[good] if isinstance(found, Tensor) else [found[i] for i in good.tolist()]
-        parameters = size_views.draw(torch.Generator(), len(good))
-        (x,) = size_views.apply(size_views.crop(found, parameters), parameters)
-        yield wanted[good], x
+        return Batch(wanted[good], self.views.crop(found, self.draw(len(good))), skipped)

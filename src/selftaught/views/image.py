@@ -72,14 +72,13 @@ class View:
             return resized_crop(images, boxes, chosen.flip, self.size, bicubic=self.bicubic)
         height, width = torch.tensor([image.shape[1:] for image in images]).unbind(1)
         boxes = self.cropper.boxes(chosen, height, width)
-        crops = [
-            _resize(image[:, top : top + height, left : left + width], self.size, self.bicubic)
-            for image, top, left, height, width in zip(
-                images, *(side.tolist() for side in boxes), strict=True
-            )
-        ]
-        batch = torch.stack(crops)
-        return torch.where(chosen.flip.to(batch.device)[:, None, None, None], batch.flip(3), batch)
+        crops = []
+        sides = (side.tolist() for side in (*boxes, chosen.flip))
+        for image, top, left, height, width, flip in zip(images, *sides, strict=True):
+            box = image[:, top : top + height, left : left + width]
+            crop = _resize(box, self.size, self.bicubic)
+            crops.append(crop.flip(2) if flip else crop)
+        return torch.stack(crops)
 
     def apply(self, x: Tensor, parameters: tuple[Any, ...]) -> Tensor:
         """The uint8 crops x as float32 in [0, 1], each step applied in turn."""
