@@ -1,8 +1,23 @@
 """Where what a person reads is printed."""
 
+from typing import Any
+
 from rich.console import Console
 
 
+class Terminal(Console):
+    """Prints text as it is: brackets of a file's name are no markup, a file's lines are not cut."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        super().__init__(quiet=quiet, markup=False, highlight=False)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Words are wrapped in a terminal only; a table has the width of one anywhere."""
+        if not self.is_terminal and all(isinstance(x, str) for x in objects):
+            options.setdefault("soft_wrap", True)
+        super().print(*objects, **options)
+
+
 def terminal(*, quiet: bool = False) -> Console:
-    """A console that prints text as it is: brackets of a file's name are no markup."""
-    return Console(quiet=quiet, markup=False, highlight=False)
+    """A console for what a command says."""
+    return Terminal(quiet=quiet)
