@@ -41,8 +41,8 @@ def local_rank() -> int:
 
 
 def local_world_size() -> int:
-    """The processes on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    """The processes on this machine; where the environment does not say, all there are."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
 
 
 def is_first() -> bool:

@@ -97,17 +97,18 @@ def bounded(module: nn.Module, bound: float, by: Clip = "whole") -> torch.Tensor
     else:
         own = module.parameters(recurse=False)
         apart = [list(found) for found in (own, *(part.parameters() for part in module.children()))]
-    return torch.stack([nn.utils.clip_grad_norm_(found, bound) for found in apart if found]).norm()
+    moved = ([p for p in found if p.grad is not None] for found in apart)
+    return torch.stack([nn.utils.clip_grad_norm_(found, bound) for found in moved if found]).norm()
 
 
 @dataclass(frozen=True)
 class Schedule:
     """Factor of the base learning rate by the share of the run that is done.
 
-    Up in a line from ``first`` for a share ``warmup`` of the run. Then down along a cosine to
-    ``last`` (SGDR, Loshchilov & Hutter 2016, arXiv 1608.03983, equation 5 without restarts), or,
-    unless ``cosine``, constant but for a factor of ``drop`` at each of the shares ``drops``. Raises
-    UserError for shares and factors outside their range.
+    Up in a line from ``first`` for a share ``warmup`` of the run, if there is one. Then down along
+    a cosine to ``last`` (SGDR, Loshchilov & Hutter 2016, arXiv 1608.03983, equation 5 without
+    restarts), or, unless ``cosine``, constant but for a factor of ``drop`` at each of the shares
+    ``drops``. Raises UserError for shares and factors outside their range.
     """
 
     warmup: float = 0.1

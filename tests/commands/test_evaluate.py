@@ -90,7 +90,7 @@ def test_what_is_being_done_is_told_of_each_row(finished, parted):
         own = [(what.removeprefix(f"{row}: "), *of) for what, *of in told if what.startswith(row)]
         assert own[:3] == [("knn/20", 0, 0), ("features", 0, 240), ("features", 128, 240)]
         steps = [done for what, done, whole in own if what == "linear_sgd" and whole == 200]
-        assert steps == list(range(200))
+        assert steps == list(range(201))
 
 
 def test_the_table(capsys, finished, parted):

@@ -1,7 +1,6 @@
 """What a run takes where nothing is asked for."""
 
-import shutil
-from typing import NamedTuple
+import multiprocessing
 
 import pytest
 import torch
@@ -65,29 +64,37 @@ def test_an_unknown_argument_is_answered_with_the_nearest():
         settings.arguments(find("simclr"), {"temprature": 0.7})
 
 
-class Disk(NamedTuple):
-    free: int
+@pytest.fixture
+def forked(monkeypatch):
+    """Processes are started by fork, as on Linux before Python 3.14."""
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none: "fork")
 
 
 @pytest.mark.parametrize(
-    ("cores", "processes", "free", "later"),
+    ("cores", "processes", "later"),
     [
-        (8, 1, 64, 7),  # one core is this process's
-        (64, 1, 64, settings.WORKERS),
-        (64, 8, 64, 7),  # of eight processes on a machine each has its share
-        (1, 1, 64, 0),
-        (8, 1, 0.0625, 0),  # as containers have it unless they are told otherwise
-        (8, 1, 1, 4),
+        (8, 1, 7),  # one core is this process's
+        (64, 1, settings.WORKERS),
+        (64, 8, 7),  # of eight processes on a machine each has its share
+        (1, 1, 0),
     ],
 )
-def test_on_a_gpu_workers_are_as_many_as_cores_and_memory_allow(
-    monkeypatch, tmp_path, cores, processes, free, later
-):
+def test_on_a_gpu_workers_are_as_many_as_cores(monkeypatch, forked, cores, processes, later):
     monkeypatch.setattr(settings, "granted", lambda: cores)
-    monkeypatch.setattr(settings, "SHARED", tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: Disk(int(free * 2**30)))
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     assert settings.readers_for(None, torch.device("cuda")) == Readers(later=later)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_no_worker_is_started_unasked_where_that_runs_the_script_again(monkeypatch, known):
+    monkeypatch.setattr(settings, "granted", lambda: 8)
+    ways = ["spawn", "fork"]
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ways)
+    monkeypatch.setattr(
+        multiprocessing, "get_start_method", lambda allow_none: "forkserver" if known else None
+    )
+    assert settings.readers_for(None, torch.device("cuda")) == Readers()
+    assert settings.readers_for(2, torch.device("cuda")) == Readers(now=2)
 
 
 def test_on_a_processor_there_are_no_workers_unless_they_are_asked_for():

@@ -1,7 +1,9 @@
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+from multiprocessing.process import BaseProcess
 from typing import NamedTuple
 
 import pytest
@@ -263,7 +265,68 @@ def test_batches_are_the_same_where_workers_begin_in_between(tmp_path, monkeypat
 def test_what_is_left_is_read_here_when_such_a_worker_dies(monkeypatch):
     monkeypatch.setattr(module, "SLOW", -1.0)
     views = Deadly(os.getpid(), call=module.TRIED + 4)
-    same(taken(pixels(), 0, 30), taken(pixels(), 0, 30, later=1, views=views))
+    expected, before = taken(pixels(), 0, 40), set(multiprocessing.active_children())
+    with pytest.warns(UserWarning, match=r"a loader worker died .* goes on without workers"):
+        found = taken(pixels(), 0, 40, later=2, views=views)
+    same(found, expected)
+    assert set(multiprocessing.active_children()) <= before
+
+
+# an iterator of PyTorch's that was never whole complains as it goes
+@pytest.mark.filterwarnings("ignore:Exception ignored in.*_MultiProcessingDataLoaderIter")
+def test_reading_goes_on_where_no_worker_can_be_started(monkeypatch):
+    monkeypatch.setattr(module, "SLOW", -1.0)
+    before, start, begun = set(multiprocessing.active_children()), BaseProcess.start, []
+
+    def limited(process):
+        begun.append(process)
+        if len(begun) > 1:
+            raise BlockingIOError("resource temporarily unavailable")
+        start(process)
+
+    monkeypatch.setattr(BaseProcess, "start", limited)
+    handler = signal.getsignal(signal.SIGCHLD)
+    with pytest.warns(UserWarning, match=r"no loader worker can be started .* without workers"):
+        found = taken(pixels(), 0, 30, later=2)
+    same(found, taken(pixels(), 0, 30))
+    assert len(begun) == 2
+    begun[0].join(60)
+    assert set(multiprocessing.active_children()) <= before
+    assert signal.getsignal(signal.SIGCHLD) is handler
+    with pytest.raises(UserError, match="no loader worker can be started"):
+        taken(pixels(), 0, 30, workers=1)
+
+
+def test_workers_that_hand_nothing_over_are_given_up(monkeypatch):
+    class Stuck(Corners):
+        def crop(self, images, parameters):
+            if os.getpid() != here:
+                signal.pause()
+            return super().crop(images, parameters)
+
+    here = os.getpid()
+    monkeypatch.setattr(module, "SLOW", -1.0)
+    monkeypatch.setattr(module, "PATIENCE", 0.5)
+    with pytest.warns(UserWarning, match="timed out"):
+        found = taken(pixels(), 0, 12, later=1, views=Stuck())
+    same(found, taken(pixels(), 0, 12))
+
+
+class Disk(NamedTuple):
+    free: int
+
+
+@pytest.mark.parametrize(("free", "workers"), [(10**9, 2), (1, 1), (0, 0)])
+def test_there_are_no_more_workers_than_memory_to_hand_batches_over(
+    monkeypatch, tmp_path, free, workers
+):
+    monkeypatch.setattr(module, "SLOW", -1.0)
+    monkeypatch.setattr(module, "SHARED", tmp_path)
+    batch = 5 * 4 * 2  # bytes of a Crowd's
+    room = 2 * module.HELD * batch * free
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: Disk(room))
+    found = workers_of(taken(pixels(), 0, 40, later=2, views=Crowd()))
+    assert len(set(found) - {os.getpid()}) == workers
 
 
 def test_there_are_no_more_workers_than_batches():

@@ -56,6 +56,12 @@ def test_the_time_that_is_left_is_that_of_what_is_being_done(clock):
     ]
 
 
+def test_the_time_that_is_left_is_reckoned_anew_for_the_next_part(clock):
+    told = [(second, "features", 10 * second, 500) for second in (0, 25, 50)]
+    told += [(50, "features", 0, 100), (61, "features", 50, 100)]
+    assert lines(clock, told).splitlines()[-1] == "features 50/100  0:11 left"
+
+
 def test_in_a_terminal_the_line_is_there_at_once_and_gone_at_the_end(clock):
     found = lines(clock, [(0, "features", 0, 50)], terminal=True)
     assert "features 0/50" in found
@@ -66,4 +72,4 @@ def test_counted_tells_of_each_item_and_changes_none():
     told = []
     items = counted(iter("abc"), lambda *what: told.append(what), "letters", 5, each=2)
     assert list(items) == ["a", "b", "c"]
-    assert told == [("letters", 0, 5), ("letters", 2, 5), ("letters", 4, 5)]
+    assert told == [("letters", done, 5) for done in (0, 2, 4, 5)]

@@ -17,7 +17,6 @@ from selftaught.report.live import clock
 from selftaught.train import NotFinite, fit
 
 STEPS = 4  # timed, after one to warm up
-SLOW = 0.3  # share of the time from which reading is worth a word
 
 
 def doctor(
@@ -56,8 +55,8 @@ def doctor(
     console.print(
         f"{method} with {cost['encoder']}, batch {cost['batch_size']}, {cost['precision']} on "
         f"{place}: {cost['seconds_per_step']:.2f} s a step, {cost['samples_per_second']:.0f} "
-        f"samples/s; {_reading(cost['reading'])}\none epoch "
-        f"{clock(epoch)}, the default {cost['epochs']:g} epochs {clock(budget)}",
+        f"samples/s\n{100 * cost['waiting']:.0f}% of the time goes to reading images and drawing "
+        f"views\none epoch {clock(epoch)}, the default {cost['epochs']:g} epochs {clock(budget)}",
     )
     return {
         "images": len(images),
@@ -68,12 +67,6 @@ def doctor(
         "broken": broken,
         **cost,
     }
-
-
-def _reading(share: float) -> str:
-    """What reading costs; on a GPU workers begin by themselves where it takes long."""
-    hint = ", which --workers can take over where cores are idle" if share > SLOW else ""
-    return f"reading images takes {100 * share:.0f}% of that{hint}"
 
 
 def _time(
@@ -114,7 +107,7 @@ def _time(
         "precision": str(dtype).removeprefix("torch."),
         "seconds_per_step": seconds,
         "samples_per_second": run.batch_size / seconds,
-        "reading": min(1.0, waiting / STEPS / seconds),
+        "waiting": min(1.0, waiting / STEPS / seconds),
         "seconds_per_epoch": seconds * (len(images) // run.batch_size),
         "epochs": run.epochs,
     }

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +26,7 @@ from selftaught.protocols.linear import logreg
 from selftaught.protocols.margin import svm, svm_tags
 from selftaught.protocols.ranking import mean_precision
 from selftaught.protocols.retrieval import retrieval
-from selftaught.report.live import Tell, silent
+from selftaught.report.live import Tell, named, silent
 
 
 class Protocol(NamedTuple):
@@ -153,8 +152,8 @@ def evaluate(
     counts = (0, 0)
     for row in rows:
         keep = cached and row != "pixels"
-        said = partial(_of_row, tell, row)
-        seen = Seen(nets[row]().to(place), encoder, train, held, cached=keep, tell=said)
+        net, said = nets[row]().to(place), named(tell, row)
+        seen = Seen(net, encoder, train, held, cached=keep, tell=said)
         if everything and kind != "masks":
             _ = seen.features  # so that no protocol is left out for want of them
         found[row] = _measured(names, seen, left_out if everything else None)
@@ -179,10 +178,6 @@ def evaluate(
         "split": split,
         "content": content(train, held),
     }
-
-
-def _of_row(tell: Tell, row: str, what: str, done: int, whole: int) -> None:
-    tell(f"{row}: {what}", done, whole)
 
 
 def record(run: str | Path, data: str | Path, found: dict[str, Any]) -> None:

@@ -79,7 +79,7 @@ def cache() -> Path:
 
 def _place(net: torch.nn.Module, like: Pretrained, images: Images) -> Path:
     """A file whose name tells these weights, this preprocessing and these images from others."""
-    digest = hashlib.sha256(f"1 {like.card.get('recipe')} {like.card.get('arguments')}".encode())
+    digest = hashlib.sha256(f"2 {like.card.get('recipe')} {like.card.get('arguments')}".encode())
     digest.update(f"{like.pixels} {images.stamp()}".encode())
     for name, tensor in net.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -18,7 +18,7 @@ from selftaught.commands.heldout import Probes, kept
 from selftaught.commands.log import Log
 from selftaught.commands.stop import Stop
 from selftaught.commands.watch import Watch
-from selftaught.data.batches import Readers, batches, moved, plain
+from selftaught.data.batches import TRIED, Readers, batches, moved, plain
 from selftaught.data.images import Images, Skipped, open_images
 from selftaught.errors import Stopped, UserError
 from selftaught.health import Verdict, verdict
@@ -34,6 +34,7 @@ from selftaught.train import NotFinite, Step, fit
 RECORDS = 1000  # lines of metrics.jsonl, about
 STEPS_A_PROBE = 10  # label-free signals are not taken more often than each tenth step
 SAVE_EVERY = 300.0  # seconds between checkpoints
+BEGINNING = 4  # steps after which workers that have begun are at their usual speed
 MARGIN = 0.97  # share of --minutes that is planned for
 PROBING = 0.1  # share of --minutes that label-free signals may take, but for the first few
 BROKEN = 0.01  # share of broken files above which a run stops; one file is always forgiven
@@ -42,6 +43,7 @@ BROKEN = 0.01  # share of broken files above which a run stops; one file is alwa
 class Job:
     """One run: its folder, its data and what it trains."""
 
+    surveyors = Readers()  # who reads when a method is shown all images
     probes = 20  # times that the label-free signals are taken, or fewer in a short budget
 
     def __init__(
@@ -179,6 +181,7 @@ class Job:
         A method that makes images draws some every so many seconds, and at the end; 0 is never.
         """
         began = time.monotonic()
+        self.surveyors = Readers(later=readers.later)  # beside those that are asked for: none
         before = self.description.get("training_seconds", 0.0)
         try:
             with Stop() as stop:
@@ -269,8 +272,7 @@ class Job:
     def _survey(self) -> Iterator[ViewBatch]:
         """Every sound image once, plainly."""
         views = pretrained.plain_views(self.pixels)
-        readers = settings.readers_for(None, self.device)
-        found = plain(self.trained_on, views, self.run.batch_size, readers)
+        found = plain(self.trained_on, views, self.run.batch_size, self.surveyors)
         return self._on_device((ViewBatch((x,), index), []) for index, x in found)
 
     def _count(self, skipped: Skipped) -> None:
@@ -329,8 +331,9 @@ class Job:
         found = self._fit(readers, 0, 10**6, trial)
         warm = next(found)
         patience = min(20.0, 0.05 * seconds)
+        begun = TRIED + BEGINNING if readers.later else 0  # steps until workers may have begun
         times = []
-        for step in itertools.islice(found, 200):
+        for step in itertools.islice(found, begun, 200 + begun):
             times.append(step.seconds)
             if dist.largest(sum(times) > patience and len(times) >= 3):
                 break

@@ -11,6 +11,7 @@ from selftaught import seeds
 from selftaught.commands.features import finite
 from selftaught.commands.parts import Labelled, Seen
 from selftaught.commands.scores import Score, mean_score, score_of
+from selftaught.commands.settings import readers_for
 from selftaught.data.batches import batches, placed, plain
 from selftaught.data.images import Images
 from selftaught.data.masks import Masks
@@ -83,13 +84,14 @@ def sweep(seen: Seen) -> dict[str, Score]:
             yield index, pooled(seen.net, x)
 
     def whole(images: Images) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        return views(plain(images, seen.like.views, BATCH))
+        return views(plain(images, seen.like.views, BATCH, readers_for(None, device)))
 
     look = Look(view_share=1.0, smallest_crop=SMALLEST_CROP, jitter=0.0, gray=0.0)
     random = look.views(seen.like.pixels, seen.like.encoder, count=1)  # pyright: ignore
     batch = min(BATCH, len(fit))
     steps = max(STEPS, EPOCHS * len(fit) // batch)
-    drawn = batches(fit, random, batch_size=batch, seed=SEED, start=0, stop=steps, device=device)
+    of = {"start": 0, "stop": steps, "device": device, "readers": readers_for(None, device)}
+    drawn = batches(fit, random, batch_size=batch, seed=SEED, **of)
     drawn = counted(drawn, seen.tell, "linear_sgd", steps)
     test_index = seen.test.chosen.nonzero().squeeze(1)
     truth: list[Tensor] = []

@@ -29,7 +29,7 @@ from selftaught.protocols import attacks, corruptions
 from selftaught.protocols.convex import doubts
 from selftaught.protocols.linear import logreg
 from selftaught.report.console import terminal
-from selftaught.report.live import Doing, Tell, counted
+from selftaught.report.live import Doing, Tell, counted, named
 from selftaught.runfolder import RunFolder
 
 EPSILONS = (1.0, 2.0, 4.0, 8.0)  # of 255 levels
@@ -160,7 +160,7 @@ def _networks(
         "random": pretrained.untrained(like.card).to(place),
         "pixels": pretrained.RawPixels(like).to(place),
     }
-    probes = {row: _probe(net, like, train, tell) for row, net in bases.items()}
+    probes = {row: _probe(net, like, train, named(tell, row)) for row, net in bases.items()}
     own = {"supervised": nn.Sequential(Normalise(like), supervised)}
     found = {row: network for row, (network, _) in probes.items()} | own
     notes = {row: note for row, (_, note) in probes.items() if note}
@@ -173,6 +173,7 @@ def _probe(net: nn.Module, like: Pretrained, train: Labelled, tell: Tell) -> tup
     x, index = features(net, like, train.images, cached=keeps, tell=tell)
     chosen = train.chosen[index]
     y = train.values[index][chosen]
+    tell("logreg", 0, 0)
     found = logreg(x[chosen], y, x[:1])
     classes = int(train.values.max()) + 1
     head = nn.Linear(x.shape[1], classes)

@@ -2,12 +2,11 @@
 
 import difflib
 import math
+import multiprocessing
 import platform
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,8 +23,6 @@ from selftaught.recipes.run import Pixels
 from selftaught.views.image import Centre, View, Views
 
 WORKERS = 16  # at most, where none are asked for
-HANDED = 256 << 20  # bytes of shared memory that each may need
-SHARED = Path("/dev/shm")
 PIECE = 128  # images read at a time
 SAMPLE = 2048  # images that the normalisation is measured on
 LARGEST = {"cpu": 64, "cuda": 224}  # pixels, when no size is asked for
@@ -85,22 +82,16 @@ def device_of(name: str) -> torch.device:
 def readers_for(workers: int | None, device: torch.device) -> Readers:
     """The processes that read images; where no number is asked for, on a GPU as many as it needs.
 
-    That is none until reading has proved slow, and then one for each core but this process's, as
-    far as memory to hand images over goes. On a processor they would take its cores from training.
+    That is none until reading has proved slow, and then one for each core but this process's. On a
+    processor they would take its cores from training. There are none where starting a process runs
+    the user's script again.
     """
     if workers is not None:
         return Readers(now=workers)
-    if device.type == "cpu":
+    start = multiprocessing.get_start_method(allow_none=True)
+    if device.type == "cpu" or (start or multiprocessing.get_all_start_methods()[0]) != "fork":
         return Readers()
-    cores = granted() // dist.local_world_size() - 1
-    return Readers(later=max(0, min(WORKERS, cores, _shared_memory() // HANDED)))
-
-
-def _shared_memory() -> int:
-    """Bytes that are free where processes hand each other tensors; containers may have few."""
-    if not SHARED.is_dir():
-        return WORKERS * HANDED
-    return shutil.disk_usage(SHARED).free // dist.local_world_size()
+    return Readers(later=max(0, min(WORKERS, granted() // dist.local_world_size() - 1)))
 
 
 def check_split(batch_size: int) -> None:

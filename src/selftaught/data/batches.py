@@ -9,12 +9,16 @@ import functools
 import math
 import multiprocessing
 import os
+import shutil
 import signal
+import sys
 import time
+import warnings
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
@@ -28,8 +32,11 @@ from selftaught.method import ViewBatch
 from selftaught.trees import rows
 
 CPU = torch.device("cpu")
-TRIED = 8  # batches by whose reading it is decided whether workers are worth it
+TRIED = 8  # batches by whose reading it is decided, again and again, whether workers are worth it
 SLOW = 0.1  # of the time: reading that takes more is worth workers
+PATIENCE = 300.0  # seconds for a batch, after which workers that nobody asked for are given up
+SHARED = Path("/dev/shm")  # where tensors are handed over; containers may have little of it
+HELD = 3  # batches of each worker that may be there at once
 
 T = TypeVar("T")
 
@@ -120,7 +127,7 @@ def batches(
     The same bit for bit from any start and with any ``readers``. Of several processes each
     has its rows, which must be as many for all. Views are finished, and lie, on the ``device``. An
     image that stands in for a broken one carries its own index. Raises `UserError`: more in a batch
-    than there are images (at once), no image that can be read, a worker that died.
+    than there are images (at once), no image that can be read, a worker of ``now`` that died.
     """
     index(len(images), batch_size, seed, start)
     steps = _Steps(images, views, batch_size, seed, dist.mine(torch.arange(batch_size)))
@@ -166,30 +173,44 @@ def _read(items: Dataset[T], wanted: range, readers: Readers) -> Iterator[T]:
         return
     reading, began = 0.0, time.perf_counter()
     for place, i in enumerate(wanted):
-        if place == 1:  # the first one, and what was done with it, took longer
-            reading, began = 0.0, time.perf_counter()
         asked = time.perf_counter()
         item = items[i]
         reading += time.perf_counter() - asked
         yield item
-        slow = reading > SLOW * (time.perf_counter() - began)
-        if readers.later and place == TRIED and slow:
-            yield from _while_they_live(items, wanted[place + 1 :], readers.later)
+        if place % TRIED:
+            continue
+        now = time.perf_counter()
+        slow = reading > SLOW * (now - began)
+        # what is done with the first one takes longer, so that it tells nothing
+        if place and slow and (workers := min(readers.later, _room(item))):
+            yield from _while_they_live(items, wanted[place + 1 :], workers)
             return
+        reading, began = 0.0, now
+
+
+def _room(item: Any) -> int:
+    """How many workers can hand over such batches through half of the memory that is free."""
+    size = sum(crop.nbytes for crop in item.crops) if isinstance(item, Batch) else 0
+    if not (SHARED.is_dir() and size):
+        return sys.maxsize
+    free = shutil.disk_usage(SHARED).free // dist.local_world_size()
+    return free // (2 * HELD * size)
 
 
 def _while_they_live(items: Dataset[T], wanted: range, workers: int) -> Iterator[T]:
     """The items by workers, and those that are left when one of them dies without."""
     done = 0
     try:
-        for item in _parallel(items, wanted, workers):
+        for item in _parallel(items, wanted, workers, PATIENCE):
             done += 1
             yield item
-    except WorkerDied:
-        yield from map(items.__getitem__, wanted[done:])
+    except WorkerDied as error:
+        warnings.warn(f"{error}; reading goes on without workers", stacklevel=2)
+    yield from map(items.__getitem__, wanted[done:])
 
 
-def _parallel(items: Dataset[T], wanted: range, workers: int) -> Iterator[T]:
+def _parallel(items: Dataset[T], wanted: range, workers: int, patience: float = 0) -> Iterator[T]:
+    """The wanted items by workers, who may take ``patience`` seconds for one; 0 is for ever."""
     loader = DataLoader(
         items,
         batch_size=None,
@@ -197,16 +218,21 @@ def _parallel(items: Dataset[T], wanted: range, workers: int) -> Iterator[T]:
         num_workers=min(workers, len(wanted)),
         collate_fn=_same,
         worker_init_fn=_ignore_signals,
+        timeout=patience,
         generator=torch.Generator(),  # without one it draws from the global generator
     )
     others = set(multiprocessing.active_children())
-    with _handler_kept():
-        found = iter(loader)
+    try:
+        with _handler_kept():
+            found = iter(loader)
+    except OSError as error:
+        _end(os.getpid(), set(multiprocessing.active_children()) - others)
+        raise WorkerDied(f"no loader worker can be started ({error}); use fewer") from error
     weakref.finalize(found, _end, os.getpid(), set(multiprocessing.active_children()) - others)
     try:
         yield from found
     except (RuntimeError, ConnectionError, EOFError) as error:
-        if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
+        if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader"):
             raise
         raise WorkerDied(
             f"a loader worker died ({error}), perhaps for want of memory; use fewer workers"
@@ -242,9 +268,11 @@ def _handler_kept() -> Iterator[None]:
     a save. Without it a dead worker is noticed where the next batch is waited for, in seconds.
     """
     before = signal.getsignal(signal.SIGCHLD)
-    yield
-    if signal.getsignal(signal.SIGCHLD) is not before:
-        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGCHLD) is not before:
+            signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
 
 
 def plain(

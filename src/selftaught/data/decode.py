@@ -44,8 +44,8 @@ MEGAPIXELS = 100
 LARGEST = 1024  # pixels of the shorter side
 
 _ORIENTATION = 0x0112  # the EXIF tag
-# The axes of (C, H, W) that each orientation flips; from 5 on height and width are swapped first.
-_TURNS = {2: (2,), 3: (1, 2), 4: (1,), 5: (), 6: (2,), 7: (1, 2), 8: (1,)}
+# The axes of (H, W) that each orientation flips; from 5 on height and width are swapped first.
+_TURNS = {2: (1,), 3: (0, 1), 4: (0,), 5: (), 6: (1,), 7: (0, 1), 8: (0,)}
 _GREY = ("1", "L", "LA", "La", "I", "F")
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 _END_OF_IMAGE = b"\xff\xd9"
@@ -58,9 +58,9 @@ class Broken(Exception):
 def decode(path: str | os.PathLike[str], channels: Literal[1, 3]) -> Tensor:
     """The pixels of an image file, upright: uint8 (channels, H, W).
 
-    What has a shorter side of more than `LARGEST` pixels is reduced to that, antialiased; a JPEG of
-    more than twice as much by half, a quarter or an eighth first, in its cosine transform, which
-    takes a fraction of the time.
+    What has a shorter side of more than `LARGEST` pixels is reduced to that, antialiased; a JPEG
+    with twice as much or more to a half, a quarter or an eighth first, in its cosine transform,
+    which takes a fraction of the time.
 
     Raises `Broken` for whatever is not a whole image: a truncated file is never half grey.
     """
@@ -78,10 +78,10 @@ def tensor_of(image: Image.Image, channels: int) -> Tensor:
     """The pixels of an open image, upright: uint8 (channels, H, W); raises `Broken`."""
     orientation = _orientation(image)
     pixels = _pixels(image, channels)  # (H, W) or (H, W, 3)
-    x = np.moveaxis(pixels, 2, 0) if pixels.ndim == 3 else np.stack([pixels] * channels)
-    x = x.swapaxes(1, 2) if orientation >= 5 else x
-    # a pixel's channels stay together, as they are in the file: that is quicker to crop
-    return _reduced(torch.from_numpy(np.flip(x, _TURNS.get(orientation, ())).copy(order="K")))
+    x = pixels if pixels.ndim == 3 else np.stack([pixels] * channels, axis=2)
+    x = x.swapaxes(0, 1) if orientation >= 5 else x
+    x = np.flip(x, _TURNS.get(orientation, ())).copy()
+    return _reduced(torch.from_numpy(x).permute(2, 0, 1))  # channels together: quicker to crop
 
 
 def _reduced(x: Tensor) -> Tensor:

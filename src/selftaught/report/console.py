@@ -12,7 +12,7 @@ class Terminal(Console):
         super().__init__(quiet=quiet, markup=False, highlight=False)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """Words are wrapped in a terminal only; a table has the width of one anywhere."""
+        """Lines of text are wrapped in a terminal only; tables are as wide as one, in files too."""
         if not self.is_terminal and all(isinstance(x, str) for x in objects):
             options.setdefault("soft_wrap", True)
         super().print(*objects, **options)

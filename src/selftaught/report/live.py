@@ -64,13 +64,14 @@ class Doing(Line):
     def __init__(self, console: Console) -> None:
         super().__init__(console, stay=False)
         self._shown = time.monotonic()
-        self._what, self._began = "", 0.0
+        self._what, self._done, self._began = "", 0, 0.0
 
     def __call__(self, what: str, done: int, whole: int) -> None:
         """Show what is being done, how far, and how long the rest of it will take."""
         now = time.monotonic()
-        if what != self._what:
+        if what != self._what or done < self._done:
             self._what, self._began = what, now
+        self._done = done
         if not whole:
             self.say(f"{what} ...")
             return
@@ -87,6 +88,12 @@ def counted(items: Iterable[T], tell: Tell, what: str, whole: int, *, each: int 
     for number, item in enumerate(items):
         tell(what, min(number * each, whole), whole)
         yield item
+    tell(what, whole, whole)
+
+
+def named(tell: Tell, name: str) -> Tell:
+    """A `Tell` that says of what it is."""
+    return lambda what, done, whole: tell(f"{name}: {what}", done, whole)
 
 
 def describe(record: dict[str, Any], signals: dict[str, Any] | None, steps: int) -> str:
