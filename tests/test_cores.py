@@ -88,3 +88,26 @@ def test_what_the_user_sets_stands(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     cores.keep_to_granted()
     assert os.environ["OMP_NUM_THREADS"] == "5"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "3000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, None),
+    ],
+)
+def test_a_command_lets_other_programs_work_before_pytorch_is_there(given, expected):
+    script = """
+import os, sys
+from selftaught.cli import main
+assert "torch" not in sys.modules
+main(["--version"])
+assert "torch" not in sys.modules
+print(os.environ.get("GOMP_SPINCOUNT"))
+"""
+    kept = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    options = {"capture_output": True, "text": True, "check": True, "env": kept | given}
+    answer = subprocess.run([sys.executable, "-c", script], **options)
+    assert answer.stdout.splitlines()[-1] == str(expected)

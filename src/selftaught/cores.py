@@ -1,4 +1,4 @@
-"""Cores: no more threads than a container lets work at once."""
+"""Cores: no more threads than a container lets work at once; others are let to work, too."""
 
 import math
 import os
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 CGROUP = Path("/sys/fs/cgroup")
+SPINS = 3000  # benchmarks/beside.py: few enough beside other programs, enough alone
 
 
 def granted() -> int:
@@ -32,6 +33,18 @@ def keep_to_granted() -> None:
     torch: Any = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(threads)
+
+
+def share_cores() -> None:
+    """Have PyTorch's threads sleep soon where they wait for each other.
+
+    GNU OpenMP's wait busily for about a millisecond. Where another program has one of the cores,
+    the thread that they wait for is not running meanwhile, and a step takes ten times as long.
+    ``GOMP_SPINCOUNT`` and ``OMP_WAIT_POLICY`` say otherwise. It is read when PyTorch is imported,
+    so only the commands call it, and first of all.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
 
 
 def _allowed() -> int:

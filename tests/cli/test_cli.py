@@ -32,7 +32,15 @@ def imported_by(*words: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], [], ["methods"], ["methods", "mae", "--json"], ["evaluate", "--help"]]
+    "words",
+    [
+        ["--help"],
+        ["--version"],
+        [],
+        ["methods"],
+        ["methods", "mae", "--json"],
+        ["evaluate", "--help"],
+    ],
 )
 def test_what_answers_at_once_imports_nothing_heavy(words):
     assert "HEAVY []" in imported_by(*words)
@@ -48,6 +56,11 @@ def test_help_names_every_command():
     said = imported_by("--help")
     for name in cli.COMMANDS:
         assert re.search(rf"\b{name}\b", said), name
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"selftaught {selftaught.__version__}\n"
 
 
 def test_an_unknown_command(capsys):

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from selftaught import __version__
 from selftaught.allocator import is_short, keep_freed_memory, shortage
 from selftaught.cli.judging import evaluate, robustness
 from selftaught.cli.making import classify, embed, export, reconstruct, sample
@@ -15,7 +16,7 @@ from selftaught.cli.pretraining import compare, doctor, methods, pretrain
 from selftaught.cli.processes import LOST
 from selftaught.cli.recipe import pretrain_with
 from selftaught.cli.training import distill, finetune, transfer
-from selftaught.cores import keep_to_granted
+from selftaught.cores import keep_to_granted, share_cores
 from selftaught.errors import Lost, Stopped, UserError
 
 COMMANDS: dict[str, Callable[..., Any]] = {
@@ -47,7 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     keep_freed_memory()
+    share_cores()
     try:
+        if argv == ["--version"]:
+            print("selftaught", __version__)
+            return 0
         if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
             near = difflib.get_close_matches(argv[0], COMMANDS, n=1, cutoff=0)
             raise UserError(f"no command named {argv[0]!r}; did you mean {near[0]!r}?")
