@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 CGROUP = Path("/sys/fs/cgroup")
-SPINS = 3000  # benchmarks/beside.py: few enough beside other programs, enough alone
+SPINS = 10000  # benchmarks/beside.py: few enough beside other programs, enough alone
 
 
 def granted() -> int:
