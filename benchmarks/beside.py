@@ -1,11 +1,14 @@
 """What it costs and gains that threads which wait for each other soon sleep, on a processor.
 
     SELFTAUGHT_DATA=... python benchmarks/beside.py
+    ... --beside    only beside another program
 
 Each round runs the command as it is and with GNU OpenMP's own patience, in turn, first alone and
-then beside a program that keeps one core busy; samples/s are of a run's last step.
+then beside a program that keeps one core busy, in a session of its own as one of another terminal
+is (Linux gives sessions equal shares); samples/s are of a run's last step.
 """
 
+import argparse
 import os
 import re
 import statistics
@@ -38,7 +41,8 @@ def samples_per_second(data: str, steps: int, environment: dict[str, str]) -> fl
 
 @contextmanager
 def another_program(busy: bool) -> Iterator[None]:
-    other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
+    words = [sys.executable, "-c", "while True: pass"]
+    other = subprocess.Popen(words, start_new_session=True) if busy else None
     try:
         yield
     finally:
@@ -48,8 +52,11 @@ def another_program(busy: bool) -> Iterator[None]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--beside", action="store_true")
+    only = parser.parse_args().beside
     places = {"digits": "digits", "fashion-mnist": str(fashion_mnist())}
-    for busy in (False, True):
+    for busy in (True,) if only else (False, True):
         print("beside a busy program" if busy else "alone")
         for name, place in places.items():
             found: dict[str, list[float]] = {waits: [] for waits in PATIENCE}
