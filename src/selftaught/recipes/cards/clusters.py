@@ -13,7 +13,7 @@ CARDS = {
         "Assignments",
         year=2020,
         url="https://arxiv.org/abs/2006.09882",
-        measured="not measured yet",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
         idea=(
             "Each view is compared with a set of learned prototypes, and the images of a batch are "
             "shared out to them evenly, which gives each view a code. The code of one large view "
