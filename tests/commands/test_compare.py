@@ -6,7 +6,7 @@ import pytest
 from commands.tiny import archive, call, refused
 from selftaught.commands import compare as module
 from selftaught.commands.evaluate import evaluate
-from selftaught.errors import UserError
+from selftaught.errors import Stopped, UserError
 from selftaught.report.table import compared, markdown
 
 METHODS = "simclr,barlow_twins"
@@ -19,6 +19,16 @@ def data(tmp_path):
 
 def words(data, out, *more, methods=METHODS, steps=3):
     return ("compare", data, "--methods", methods, "--out", out, "--steps", steps, *more)
+
+
+def test_stopped_it_says_how_it_goes_on(capsys, data, tmp_path, monkeypatch):
+    def stop(*arguments, **options):
+        raise Stopped(2, "stopped at step 1 of 3 and saved")
+
+    monkeypatch.setattr(module, "pretrain", stop)
+    answer = call(capsys, *words(data, tmp_path / "out"))
+    assert answer.code == 128 + 2
+    assert answer.err.endswith("step 1 of 3 and saved; the same command goes on from there\n")
 
 
 def test_one_table_with_baselines(capsys, data, tmp_path):

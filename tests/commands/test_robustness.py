@@ -8,6 +8,7 @@ import pytest
 from commands.tiny import archive, call, refused
 from selftaught.commands import robustness as module
 from selftaught.commands.robustness import robustness
+from selftaught.errors import Stopped
 from selftaught.protocols import linear
 
 ROWS = ["encoder", "supervised", "random", "pixels"]
@@ -51,6 +52,16 @@ def test_four_classifiers_under_attack_and_corruption(capsys, run, few):
     assert kept["rows"] == found["rows"]
     again = json.loads(call(capsys, *asked(run, few)).out)  # the supervised network is kept
     assert again == found
+
+
+def test_stopped_it_says_how_it_goes_on(capsys, run, few, monkeypatch):
+    def stop(training):
+        raise Stopped(15, "stopped at step 7 of 31 and saved")
+
+    monkeypatch.setattr(module.Classifying, "complete", stop)
+    answer = call(capsys, *asked(run, few))
+    assert answer.code == 128 + 15
+    assert answer.err.endswith("step 7 of 31 and saved; the same command goes on from there\n")
 
 
 def test_a_regression_that_did_not_converge_says_so(capsys, run, few, monkeypatch):

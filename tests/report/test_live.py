@@ -18,6 +18,19 @@ def test_a_computer_that_slept_for_a_day_in_a_step_says_how_long_the_rest_would_
     assert f"  {left}" in describe(log.record(step, None), None, steps=10)
 
 
+@pytest.mark.parametrize(
+    ("rank", "shown"),
+    [(7.25, "  effective rank 7.2/9  feature std 0.50"), (None, "  feature std 0.50")],
+)
+def test_a_rank_of_too_few_images_is_not_shown(rank, shown):
+    log = Log(batch_size=64)
+    step = Step(2, {"nt_xent": torch.tensor(4.0)}, {}, 1e-3, 64, 1.0, 0.0)
+    log.add(step)
+    signals = {"effective_rank": rank, "dim": 9, "feature_std": 0.5}
+    line = describe(log.record(step, None), signals, 10)
+    assert line.endswith("lr 1.00e-03" + shown)
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """The time, which stands still until it is set."""

@@ -12,7 +12,7 @@ from selftaught.commands.evaluate import evaluate
 from selftaught.commands.outputs import own_folder
 from selftaught.commands.pretrain import pretrain
 from selftaught.data.images import open_labels
-from selftaught.errors import UserError
+from selftaught.errors import UserError, going_on_by_itself
 from selftaught.recipes.parameters import shared_out
 from selftaught.report import table
 from selftaught.report.console import terminal
@@ -63,15 +63,9 @@ def compare(
         place = folder / places[name]
         options = {"steps": steps, "minutes": minutes, "seed": seed}
         options |= {"size": size, "flip": flip, "quiet": quiet}
-        run = pretrain(
-            *(name, data),
-            out=place,
-            device=device,
-            resume=True,
-            evaluate="off",
-            **options,
-            **own[name],
-        )
+        options |= {"device": device, "resume": True, "evaluate": "off"}
+        with going_on_by_itself():
+            run = pretrain(name, data, out=place, **options, **own[name])
         try:
             if "evaluation" in run or open_labels(data, "train") is not None:
                 with Doing(console) as doing:

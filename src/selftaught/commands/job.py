@@ -228,10 +228,7 @@ class Job:
                     self._save(step.number)
                     saved = time.monotonic()
                 if stopped and not last:
-                    raise Stopped(
-                        stopped,
-                        f"stopped at step {step.number} of {steps} and saved; go on with --resume",
-                    )
+                    raise Stopped(stopped, f"stopped at step {step.number} of {steps} and saved")
 
     def _fit(self, readers: Readers, start: int, steps: int, run: Run) -> Iterator[Step]:
         found = batches(

@@ -23,7 +23,7 @@ from selftaught.commands.supervised import Training, call_of, trained_classifier
 from selftaught.commands.trainings import FineTuneSettings
 from selftaught.data.batches import plain
 from selftaught.data.sources import evenly
-from selftaught.errors import UserError
+from selftaught.errors import UserError, going_on_by_itself
 from selftaught.pretrained import Pretrained
 from selftaught.protocols import attacks, corruptions
 from selftaught.protocols.convex import doubts
@@ -207,7 +207,8 @@ def _supervised(
         call |= {"method": "from scratch", "items": some.digest}
         path = Path(run).expanduser() / SUPERVISED / _key(call, train, like.card)
         training = Training(RunFolder(path), call, device, console, like.card)
-        Classifying(training, some, scratch=True).complete()
+        with going_on_by_itself():
+            Classifying(training, some, scratch=True).complete()
     else:
         root = Path(folder).expanduser()
         path = root / "from-scratch" if (root / "from-scratch").is_dir() else root

@@ -108,9 +108,9 @@ def describe(record: dict[str, Any], signals: dict[str, Any] | None, steps: int)
     )
     if signals:
         rank, dim = signals["effective_rank"], signals["dim"]
-        shown = "?" if rank is None else f"{rank:.1f}"
         line += f"  {record['verdict']}" if "verdict" in record else ""
-        line += f"  effective rank {shown}/{dim}  feature std {signals['feature_std']:.2f}"
+        line += f"  effective rank {rank:.1f}/{dim}" if rank is not None else ""  # too few images
+        line += f"  feature std {signals['feature_std']:.2f}"
     return line
 
 
