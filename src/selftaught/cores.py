@@ -38,8 +38,8 @@ def keep_to_granted() -> None:
 def share_cores() -> None:
     """Have PyTorch's threads sleep soon where they wait for each other.
 
-    GNU OpenMP's wait busily for about a millisecond. Where another program has one of the cores,
-    the thread that they wait for is not running meanwhile, and a step takes ten times as long.
+    GNU OpenMP's wait busily first. Where another program has one of the cores, the thread that they
+    wait for is not running meanwhile, and a step of small kernels takes ten times as long.
     ``GOMP_SPINCOUNT`` and ``OMP_WAIT_POLICY`` say otherwise. It is read when PyTorch is imported,
     so only the commands call it, and first of all.
     """
