@@ -3,6 +3,10 @@
 import itertools
 import math
 import multiprocessing
+import os
+import socket
+import sys
+from importlib import import_module
 from unittest.mock import patch
 
 import pytest
@@ -186,6 +190,40 @@ def test_a_term_that_is_not_finite_names_the_samples_of_all(tmp_path):
 def test_the_comparison_notices_a_gather_without_the_others_gradients(tmp_path):
     one, (two, _) = trained("contrast"), by_two("deaf", tmp_path / "meeting")
     assert not torch.allclose(one[0], two[0], rtol=1e-8, atol=1e-12)
+
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+
+def leaves(rank, port, answers):
+    """The threads of this process before, within and after the group."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_PORT": port}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
+    found = [threads()]
+    with dist.joined():
+        dist.agreed(rank)
+        import_module("torch.distributed.nn.functional")  # as PyTorch itself does, late
+        found.append(threads())
+    answers.put([*found, threads()])
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads by /proc")
+def test_nothing_of_the_group_runs_on_when_it_is_left():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    processes = [context.Process(target=leaves, args=(r, port, answers)) for r in range(2)]
+    for p in processes:
+        p.start()
+    for before, within, after in [answers.get(timeout=120) for _ in processes]:
+        assert within > before
+        assert after == before
+    for p in processes:
+        p.join()
+        assert p.exitcode == 0
 
 
 def test_one_process_is_the_identity():

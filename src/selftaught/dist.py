@@ -9,6 +9,7 @@ code; where a clock, the disk or a signal decides, they do what one of them says
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any, TypeVar
 
 import torch
@@ -66,6 +67,9 @@ def joined() -> Iterator[None]:
     missing = [n for n in ("RANK", "MASTER_ADDR", "MASTER_PORT") if n not in os.environ]
     if missing:
         raise UserError(f"WORLD_SIZE is set and {missing[0]} is not; use torchrun, or unset it")
+    # PyTorch imports this module on the way, and its default arguments keep the group of that
+    # moment: its threads would run into the interpreter's end, and may then abort the process.
+    import_module("torch.distributed.nn.functional")
     try:
         distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
         yield
