@@ -7,6 +7,7 @@
     ... --at-once N                            so many rows at once, each in a process of its own
     ... --speed                                samples/s and memory, where nothing else runs
     ... --table                                prints the table of the rows that are there
+    ... --into README.md ...                   puts it into documents, below the line MARK
 
 Each row is a command, `selftaught pretrain METHOD ... --steps N`, where N batches of the recipe's
 size are the stated number of images, and what it led to. Random encoders and raw pixels are rows of
@@ -19,6 +20,7 @@ that fails does not stop the others.
 import argparse
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -50,6 +52,7 @@ NEED_COLOUR = ("colorization",)  # which Fashion-MNIST does not have
 OTHERWISE = ("cpc", "vqvae")  # an encoder of a common name, built or used in a way of its own
 FIRST = {"beit": ("tokenizer", "vqvae")}  # the option that names a run of another method
 SHOWN = ("knn/20", "logreg")
+MARK = "<!-- the table of benchmarks/image_methods.py -->"
 
 
 def newest(rows: Rows, kind: str, name: str, seed: int) -> dict[str, Any] | None:
@@ -236,6 +239,15 @@ def table(rows: Rows) -> str:
     return "\n".join(lines)
 
 
+def put_into(document: Path, rows: Rows) -> None:
+    """Replace the table below MARK in a Markdown document."""
+    new = f"{MARK}\n\n{table(rows)}\n"
+    text, count = re.subn(f"{MARK}\n\n(\\|.*\n)*", lambda _: new, document.read_text())
+    if count != 1:
+        raise SystemExit(f"{document} has the line {MARK} {count} times; it needs one")
+    document.write_text(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     usual = [name for name in RECIPES if name not in NEED_COLOUR]
@@ -247,6 +259,7 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=1, help="rows at once")
     parser.add_argument("--speed", action="store_true", help="samples/s and memory only")
     parser.add_argument("--table", action="store_true", help="measure nothing")
+    parser.add_argument("--into", type=Path, nargs="+", help="documents; measures nothing")
     asked = parser.parse_args()
     rows = Rows(asked.out)
     methods, seeds = asked.methods.split(","), [int(seed) for seed in asked.seeds.split(",")]
@@ -257,7 +270,7 @@ def main() -> None:
         for method in methods:
             if newest(rows, "speed", method, 0) is None:
                 time_steps(rows, method, data[method])
-    elif not asked.table:
+    elif not (asked.table or asked.into):
         wanted = [
             (method, seed)
             for seed, method in product(seeds, methods)
@@ -272,6 +285,8 @@ def main() -> None:
             failed = sum(not row.result() for row in found)
         if failed:
             raise SystemExit(f"{failed} of {len(wanted)} rows failed")
+    for document in asked.into or ():
+        put_into(document, rows)
     print(table(rows))
 
 

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from selftaught.recipes import RECIPES
+
 TEXT = (Path(__file__).parent.parent / "README.md").read_text()
 
 
@@ -19,3 +21,12 @@ def test_the_plain_training_loop_learns():
 
 def test_it_has_no_open_places():
     assert "@@" not in TEXT
+
+
+def test_its_table_has_the_methods_whose_cards_say_that_they_were_measured():
+    _, table = TEXT.split("<!-- the table of benchmarks/image_methods.py -->\n\n")
+    rows = re.findall(r"^\| (\w+) \|", table.split("\n\n")[0], re.MULTILINE)
+    assert rows[1:] == [
+        name for name, card in RECIPES.items() if not card.measured.startswith("not")
+    ]
+    assert f"[{len(rows) - 1} of them]" in TEXT
