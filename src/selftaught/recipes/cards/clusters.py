@@ -101,7 +101,7 @@ image -----> random view --> encoder -> linear classifier, new each epoch""",
         "Assignments",
         year=2020,
         url="https://arxiv.org/abs/2006.09882",
-        measured="not measured yet",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
         idea=(
             "The embeddings that the last epoch made of all images are clustered several times at "
             "the start of the next, and every view predicts its image's clusters. The classifier "

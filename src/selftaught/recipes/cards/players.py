@@ -87,7 +87,7 @@ random code -> generator -> image -> (image, code) /
         paper="Makhzani et al., Adversarial Autoencoders",
         year=2015,
         url="https://arxiv.org/abs/1511.05644",
-        measured="not measured yet",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
         idea=(
             "An autoencoder paints each image again from a short code. A critic compares the codes "
             "with draws of a Gaussian, and the encoder learns to make them look alike, so that "
