@@ -267,7 +267,7 @@ def pirl(
     encoder: str = "resnet-nano",
     instances: int = 12000,
     dim: int = 128,
-    temperature: float = 0.1,
+    temperature: float = 0.5,
     negatives: int = 4096,
     momentum: float = 0.5,
     mix: float = 0.5,
