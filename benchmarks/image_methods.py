@@ -49,6 +49,7 @@ Job.probes = 2  # label-free signals are not timed; at each of so few steps they
 raise SystemExit(main())
 """
 NEED_COLOUR = ("colorization",)  # which Fashion-MNIST does not have
+SIDE = 32  # pixels of coloured images, near Fashion-MNIST's 28
 OTHERWISE = ("cpc", "vqvae")  # an encoder of a common name, built or used in a way of its own
 FIRST = {"beit": ("tokenizer", "vqvae")}  # the option that names a run of another method
 SHOWN = ("knn/20", "logreg")
@@ -99,6 +100,7 @@ def command(
     names = {str(data): "$SELFTAUGHT_DATA/fashion-mnist", str(out): "RUN"}
     if method in NEED_COLOUR:
         names[str(data)] = "COLOURED"
+        given["size"] = SIDE
     if method in FIRST:
         option, other = FIRST[method]
         first = out.parent / other
