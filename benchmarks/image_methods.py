@@ -232,7 +232,8 @@ def table(rows: Rows) -> str:
         cells.append(f"{speed['peak_megabytes']}" if speed else "")
         cells.append(", ".join(dict.fromkeys(r["verdict"]["word"] for r in mine)))
         seeds = ", ".join(str(r["seed"]) for r in mine)
-        lines.append(f"| {name} | {mine[0]['encoder']} | {seeds} | {' | '.join(cells)} |")
+        encoder = network(name, mine[0]["encoder"])
+        lines.append(f"| {name} | {encoder} | {seeds} | {' | '.join(cells)} |")
     for kind in ("", "in colour"):
         pixels = newest(rows, "pixels", kind, 0)
         if pixels:

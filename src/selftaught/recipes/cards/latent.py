@@ -13,7 +13,7 @@ CARDS: dict[str, Card] = {
         "Speech, Vision and Language",
         year=2022,
         url="https://arxiv.org/abs/2202.03555",
-        measured="not measured yet",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
         idea=(
             "A slow copy of the network sees the whole image; the network sees it with blocks of "
             "patches hidden, and predicts the mean of the copy's last layers there. It paints no "
