@@ -216,7 +216,7 @@ image -> view 2 -> slow copies of both -> k (no gradient) -> queue of past keys"
         paper="Chen et al., Big Self-Supervised Models are Strong Semi-Supervised Learners",
         year=2020,
         url="https://arxiv.org/abs/2006.10029",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
         idea=(
             "SimCLR with a deeper projection head, the first layer of which stays when the network "
             "is fine-tuned on few labels. The larger the network, the fewer labels it needs; a "
