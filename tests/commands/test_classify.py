@@ -51,15 +51,14 @@ def test_a_students_classes_have_names(capsys, finished, few, tmp_path):
     with np.load(few) as arrays:
         np.savez(data, **{k: v if k[0] == "x" else names[v] for k, v in arrays.items()})
     tuned, student = tmp_path / "tuned", tmp_path / "student"
-    more = ("--steps", 30, "--batch-size", 8)
+    more = ("--steps", 30, "--batch-size", 8, "--precision", "float32")  # not the processor's
     words = ("finetune", finished, data, "--out", tuned, "--labels", "8-per-class", *more)
     assert call(capsys, *words).code == 0
     words = ("distill", tuned, data, "--out", student, "--student", "resnet-pico", *more)
     assert call(capsys, *words).code == 0
     assert call(capsys, "classify", student, data, "--out", tmp_path / "c.csv").code == 0
     found = [row["class"] for row in table(tmp_path / "c.csv")]
-    assert len(set(found)) > 1
-    assert set(found) <= set(names)
+    assert {"cat"} < set(found) <= set(names)
     with np.load(data) as arrays:
         right = np.mean(np.array(found[:30]) == arrays["y_test"])
     said = json.loads((student / "distill.json").read_text())["rows"]
