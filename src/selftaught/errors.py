@@ -11,6 +11,26 @@ class UserError(ValueError):
     """
 
 
+def above_zero(**settings: float) -> None:
+    """Raises UserError for the first of these settings that is not above 0."""
+    for name, value in settings.items():
+        if not value > 0:
+            raise UserError(f"{_found(name, value)} above 0")
+
+
+def from_zero_to_one(**settings: float) -> None:
+    """Raises UserError for the first of these settings that is not from 0 to 1."""
+    for name, value in settings.items():
+        if not 0 <= value <= 1:
+            raise UserError(f"{_found(name, value)} with a number from 0 to 1")
+
+
+def _found(name: str, value: float) -> str:
+    words = name.replace("_", " ")
+    article = "an" if words[0] in "aeiou" else "a"
+    return f"{article} {words} of {value}; use --{name.replace('_', '-')}"
+
+
 class Stopped(Exception):
     """A signal ended a run at a step boundary, after its state was saved."""
 

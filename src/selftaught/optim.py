@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from selftaught.errors import UserError
+from selftaught.errors import UserError, from_zero_to_one
 
 #: What has a bound of the gradient's norm: the whole module, each of its parts, each tensor.
 Clip = Literal["whole", "part", "tensor"]
@@ -121,16 +121,7 @@ class Schedule:
     def __post_init__(self) -> None:
         if not 0 <= self.warmup < 1:
             raise UserError(f"a warm-up of {self.warmup}; use --warmup with a share from 0 to 1")
-        if not 0 <= self.first <= 1:
-            raise UserError(
-                f"a first learning rate of {self.first} of the largest; use --first-lr with a "
-                "share from 0 to 1"
-            )
-        if not 0 <= self.last <= 1:
-            raise UserError(
-                f"a last learning rate of {self.last} of the largest; use --last-lr with a share "
-                "from 0 to 1"
-            )
+        from_zero_to_one(first_lr=self.first, last_lr=self.last)
         if not (all(0 < share < 1 for share in self.drops) and 0 < self.drop < 1):
             raise UserError(
                 f"a factor of {self.drop} at {self.drops} of the run; use --drop and --drops with "

@@ -59,7 +59,10 @@ def test_the_teacher_neither_learns_nor_keeps_statistics():
     assert all(p.grad is not None for p in method.network.parameters())
 
 
-@pytest.mark.parametrize("more", [{"temperature": 0.0}, {"label_weight": 1.5}])
-def test_settings_out_of_range_are_refused(more):
-    with pytest.raises(UserError, match="--temperature above 0"):
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [({"temperature": 0.0}, "--temperature above 0"), ({"label_weight": 1.5}, "--label-weight")],
+)
+def test_settings_out_of_range_are_refused(more, named):
+    with pytest.raises(UserError, match=named):
         build([-1] * 6, **more)

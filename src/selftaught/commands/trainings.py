@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-from selftaught.errors import UserError
+from selftaught.errors import UserError, from_zero_to_one
 
 T = TypeVar("T")
 
@@ -52,8 +52,7 @@ class FineTuneSettings:
                 f"a layer decay of {self.layer_decay}, a learning rate of {self.lr}, a batch of "
                 f"{self.batch_size}; use --layer-decay up to 1, all above 0"
             )
-        if not 0 <= self.mix <= 1:
-            raise UserError(f"a mix of {self.mix}; use --mix with a number from 0 to 1")
+        from_zero_to_one(mix=self.mix)
         if not self.probe and self.mix not in (1, type(self).mix):
             raise UserError(
                 "weights are mixed with those of a probe; leave out --mix or --no-probe"

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from selftaught.errors import UserError
+from selftaught.errors import above_zero
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.adversarial import Prior, diversity, frozen
 from selftaught.nn.base import Encoder
@@ -34,8 +34,7 @@ class AAE(Method):
         weight: float = 1.0,
     ) -> None:
         super().__init__()
-        if weight <= 0:
-            raise UserError(f"a weight of {weight} for the prior; use --weight above 0")
+        above_zero(weight=weight)
         self.encoder = encoder
         self.head = nn.Linear(encoder.dim, prior.dim)
         self.decoder = decoder

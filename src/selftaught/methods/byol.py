@@ -4,7 +4,7 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from selftaught.errors import UserError
+from selftaught.errors import from_zero_to_one
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.base import Encoder
 from selftaught.nn.heads import mlp
@@ -29,8 +29,7 @@ class BYOL(Method):
         self, encoder: Encoder, *, hidden: int = 4096, dim: int = 256, momentum: float = 0.996
     ) -> None:
         super().__init__()
-        if not 0 <= momentum <= 1:
-            raise UserError(f"a momentum of {momentum}; use --momentum with a number from 0 to 1")
+        from_zero_to_one(momentum=momentum)
         self.encoder = encoder
         self.projector = mlp(encoder.dim, hidden, dim, bias=False)
         self.predictor = mlp(dim, hidden, dim, bias=False)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from selftaught.errors import UserError
+from selftaught.errors import UserError, above_zero, from_zero_to_one
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.colour import ColourBins, Lightness
 from selftaught.nn.decoders import Decoder
@@ -49,11 +49,8 @@ class Colorization(Method):
         super().__init__()
         if not 1 <= stride <= size:
             raise UserError(f"colours at every {stride}th of {size} pixels; use --stride from 1")
-        if not 0 < mix <= 1 or temperature <= 0:
-            raise UserError(
-                f"{mix} of a uniform prior and a temperature of {temperature}; use --mix above 0 "
-                "and up to 1, and --temperature above 0"
-            )
+        above_zero(mix=mix, temperature=temperature)
+        from_zero_to_one(mix=mix)
         self.encoder: Lightness = encoder
         self.bins = ColourBins(grid=grid, sigma=sigma)
         found = map_side(encoder, 3, size)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from selftaught import dist
-from selftaught.errors import UserError
+from selftaught.errors import UserError, above_zero
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.base import Encoder, encoded
 from selftaught.nn.clusters import Clustering, Embeddings, drawn, spherical_kmeans
@@ -49,8 +49,7 @@ class DeepClusterV2(Method):
         iterations: int = 10,
     ) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise UserError(f"a temperature of {temperature}; use --temperature above 0")
+        above_zero(temperature=temperature)
         if heads < 1 or iterations < 0:
             raise UserError(
                 f"{heads} heads and {iterations} iterations; use --heads from 1 and --iterations "

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from selftaught import dist
-from selftaught.errors import UserError
+from selftaught.errors import above_zero, from_zero_to_one
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.base import Encoder, encoded
 from selftaught.nn.heads import PrototypeHead
@@ -52,16 +52,9 @@ class DINO(Method):
         freeze: float = 0.01,
     ) -> None:
         super().__init__()
-        if min(student_temperature, start_temperature, temperature) <= 0:
-            raise UserError(
-                f"temperatures of {student_temperature}, {start_temperature} and {temperature}; "
-                "use --student-temperature, --start-temperature and --temperature above 0"
-            )
-        if not all(0 <= share <= 1 for share in (momentum, temperature_warmup, freeze)):
-            raise UserError(
-                f"a momentum of {momentum}, shares of the run of {temperature_warmup}, {freeze}; "
-                "use --momentum, --temperature-warmup and --freeze with numbers from 0 to 1"
-            )
+        above_zero(student_temperature=student_temperature, temperature=temperature)
+        above_zero(start_temperature=start_temperature)
+        from_zero_to_one(momentum=momentum, temperature_warmup=temperature_warmup, freeze=freeze)
         self.student = encoder
         more: dict[str, Any] = {"norm": head_norm, "learn_lengths": learn_lengths}
         self.head = PrototypeHead(encoder.dim, hidden, bottleneck, outputs, **more)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from selftaught.errors import UserError
+from selftaught.errors import above_zero, from_zero_to_one
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.heads import ClassScores
 from selftaught.objectives.distillation import soft_cross_entropy
@@ -34,11 +34,8 @@ class Distilled(Method):
         label_weight: float = 0.0,
     ) -> None:
         super().__init__()
-        if temperature <= 0 or not 0 <= label_weight <= 1:
-            raise UserError(
-                f"a temperature of {temperature}, a weight of labels of {label_weight}; use "
-                "--temperature above 0 and --label-weight from 0 to 1"
-            )
+        above_zero(temperature=temperature)
+        from_zero_to_one(label_weight=label_weight)
         self.network = ClassScores(encoder, classes)
         self.teacher = teacher.requires_grad_(False)
         self.labels = nn.Buffer(labels.clone(), persistent=False)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from selftaught.errors import UserError
+from selftaught.errors import UserError, from_zero_to_one
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.base import Encoder
 from selftaught.nn.masking import MultiBlock, take
@@ -55,8 +55,7 @@ class IJEPA(Method):
             raise UserError(
                 f"a predictor of {dim} channels and {heads} heads; make {heads} divide it"
             )
-        if not 0 <= momentum <= 1:
-            raise UserError(f"a momentum of {momentum}; use --momentum with a number from 0 to 1")
+        from_zero_to_one(momentum=momentum)
         self.blocks = MultiBlock(encoder.grid, targets, scale, aspect, context, least)
         self.student: ViT = encoder
         self.narrow = nn.Linear(encoder.dim, dim)

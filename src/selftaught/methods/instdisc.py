@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from selftaught import dist
-from selftaught.errors import UserError
+from selftaught.errors import UserError, above_zero, from_zero_to_one
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.base import Encoder
 from selftaught.nn.heads import mlp
@@ -49,10 +49,8 @@ class InstDisc(Method):
         proximal: float = 30.0,
     ) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise UserError(f"a temperature of {temperature}; use --temperature above 0")
-        if not 0 <= momentum <= 1:
-            raise UserError(f"a momentum of {momentum}; use --momentum with a number from 0 to 1")
+        above_zero(temperature=temperature)
+        from_zero_to_one(momentum=momentum)
         if noise < 0 or proximal < 0:
             raise UserError(
                 f"{noise} noise samples, a proximal weight of {proximal}; use --noise and "

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from selftaught import dist
-from selftaught.errors import UserError
+from selftaught.errors import UserError, from_zero_to_one
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.base import Encoder, encoded
 from selftaught.nn.heads import mlp
@@ -40,8 +40,7 @@ class LeJEPA(Method):
         knots: int = 16,
     ) -> None:
         super().__init__()
-        if not 0 <= weight <= 1:
-            raise UserError(f"a weight of {weight}; use --weight with a number from 0 to 1")
+        from_zero_to_one(weight=weight)
         if min(slices, large, knots) < 1:
             raise UserError(f"{slices} slices of {large} views; use --slices and --views from 1 up")
         self.encoder = encoder

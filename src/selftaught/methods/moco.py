@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from selftaught import dist
-from selftaught.errors import UserError
+from selftaught.errors import above_zero, from_zero_to_one
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.base import Encoder
 from selftaught.nn.heads import mlp
@@ -43,10 +43,8 @@ class MoCo(Method):
         groups: int = 8,
     ) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise UserError(f"a temperature of {temperature}; use --temperature above 0")
-        if not 0 <= momentum <= 1:
-            raise UserError(f"a momentum of {momentum}; use --momentum with a number from 0 to 1")
+        above_zero(temperature=temperature)
+        from_zero_to_one(momentum=momentum)
         self.encoder = encoder
         widths = (encoder.dim, hidden, dim) if hidden else (encoder.dim, dim)
         self.projector = mlp(*widths, norm=False)

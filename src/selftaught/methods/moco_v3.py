@@ -5,7 +5,7 @@ import math
 from torch import Tensor, nn
 
 from selftaught import dist
-from selftaught.errors import UserError
+from selftaught.errors import above_zero, from_zero_to_one
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.base import Encoder
 from selftaught.nn.heads import mlp
@@ -44,10 +44,8 @@ class MoCoV3(Method):
         freeze_patches: bool = True,
     ) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise UserError(f"a temperature of {temperature}; use --temperature above 0")
-        if not 0 <= momentum <= 1:
-            raise UserError(f"a momentum of {momentum}; use --momentum with a number from 0 to 1")
+        above_zero(temperature=temperature)
+        from_zero_to_one(momentum=momentum)
         vit = isinstance(encoder, ViT)
         if vit:
             draw_patches(encoder.net.patch_embed.proj, learn=not freeze_patches)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selftaught import dist
-from selftaught.errors import UserError
+from selftaught.errors import above_zero
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.base import Encoder
 from selftaught.nn.heads import mlp
@@ -40,8 +40,7 @@ class NNCLR(Method):
         temperature: float = 0.1,
     ) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise UserError(f"a temperature of {temperature}; use --temperature above 0")
+        above_zero(temperature=temperature)
         self.encoder = encoder
         self.projector = mlp(encoder.dim, hidden, hidden, dim, bias=False)
         self.projector.append(nn.BatchNorm1d(dim))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from selftaught import dist
-from selftaught.errors import UserError
+from selftaught.errors import UserError, above_zero, from_zero_to_one
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.base import Encoder
 from selftaught.nn.memory import Bank, NoiseConstant
@@ -48,12 +48,8 @@ class PIRL(Method):
         mix: float = 0.5,
     ) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise UserError(f"a temperature of {temperature}; use --temperature above 0")
-        if not (0 <= momentum <= 1 and 0 <= mix <= 1):
-            raise UserError(
-                f"a momentum of {momentum}, a mix of {mix}; use --momentum and --mix from 0 to 1"
-            )
+        above_zero(temperature=temperature)
+        from_zero_to_one(momentum=momentum, mix=mix)
         if negatives < 1 or count < 2:
             raise UserError(
                 f"{negatives} negatives of {count} images; use --negatives with 1 or more, and at "

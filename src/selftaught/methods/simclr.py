@@ -5,7 +5,7 @@ import math
 from torch import Tensor
 
 from selftaught import dist
-from selftaught.errors import UserError
+from selftaught.errors import above_zero
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.base import Encoder
 from selftaught.nn.heads import mlp
@@ -32,8 +32,7 @@ class SimCLR(Method):
         self, encoder: Encoder, *, hidden: int = 2048, dim: int = 128, temperature: float = 0.5
     ) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise UserError(f"a temperature of {temperature}; use --temperature above 0")
+        above_zero(temperature=temperature)
         self.encoder = encoder
         self.projector = mlp(encoder.dim, hidden, dim)
         self.temperature = temperature

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selftaught import dist
-from selftaught.errors import UserError
+from selftaught.errors import UserError, above_zero, from_zero_to_one
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.base import Encoder
 from selftaught.nn.heads import mlp
@@ -44,10 +44,8 @@ class SimCLRV2(Method):
         momentum: float = 0.999,
     ) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise UserError(f"a temperature of {temperature}; use --temperature above 0")
-        if not 0 <= momentum <= 1:
-            raise UserError(f"a momentum of {momentum}; use --momentum with a number from 0 to 1")
+        above_zero(temperature=temperature)
+        from_zero_to_one(momentum=momentum)
         if layers < 2 or queue < 0:
             raise UserError(
                 f"a head of {layers} layers, a queue of {queue}; use --layers with 2 or more, and "

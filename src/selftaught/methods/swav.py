@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selftaught import dist
-from selftaught.errors import UserError
+from selftaught.errors import UserError, above_zero, from_zero_to_one
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.base import Encoder, encoded
 from selftaught.nn.heads import mlp
@@ -48,20 +48,12 @@ class SwAV(Method):
         queue_start: float = 15 / 200,
     ) -> None:
         super().__init__()
-        if min(temperature, epsilon) <= 0:
-            raise UserError(
-                f"a temperature of {temperature} and an epsilon of {epsilon}; use --temperature "
-                "and --epsilon above 0"
-            )
+        above_zero(temperature=temperature, epsilon=epsilon)
+        from_zero_to_one(freeze=freeze, queue_start=queue_start)
         if prototypes < 2 or iterations < 1:
             raise UserError(
                 f"{prototypes} prototypes and {iterations} iterations; use --prototypes from 2 and "
                 "--iterations from 1"
-            )
-        if not (0 <= freeze <= 1 and 0 <= queue_start <= 1):
-            raise UserError(
-                f"shares of the run of {freeze} and {queue_start}; use --freeze and --queue-start "
-                "from 0 to 1"
             )
         self.encoder = encoder
         self.projector = mlp(encoder.dim, hidden, dim)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from selftaught.errors import UserError
+from selftaught.errors import UserError, above_zero
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.base import Encoder
 from selftaught.nn.noise import normal
@@ -40,8 +40,7 @@ class VAE(Method):
         beta: float = 1.0,
     ) -> None:
         super().__init__()
-        if variance <= 0:
-            raise UserError(f"a variance of {variance}; use --variance with a number above 0")
+        above_zero(variance=variance)
         if beta < 0:
             raise UserError(f"a beta of {beta}; use --beta with 0 or more")
         self.encoder = encoder

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from selftaught import dist
-from selftaught.errors import UserError
+from selftaught.errors import UserError, from_zero_to_one
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.base import Encoder
 from selftaught.nn.heads import mlp
@@ -44,8 +44,7 @@ class WMSE(Method):
             )
         if partitions < 1:
             raise UserError(f"{partitions} partitions of the batch; use --partitions from 1 up")
-        if not 0 <= epsilon <= 1:
-            raise UserError(f"an epsilon of {epsilon}; use --epsilon with a number from 0 to 1")
+        from_zero_to_one(epsilon=epsilon)
         self.encoder = encoder
         self.projector = mlp(encoder.dim, hidden, dim)
         self.sub_batch = sub_batch

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from selftaught import dist
-from selftaught.errors import UserError
+from selftaught.errors import UserError, from_zero_to_one
 from selftaught.precision import float32
 
 
@@ -136,10 +136,7 @@ class Centre(Memory):
 
     def __init__(self, dim: int, momentum: float) -> None:
         super().__init__()
-        if not 0 <= momentum <= 1:
-            raise UserError(
-                f"a momentum of {momentum}; use --centre-momentum with a number from 0 to 1"
-            )
+        from_zero_to_one(centre_momentum=momentum)
         self.value = nn.Buffer(torch.zeros(dim))  # (K,)
         self.momentum = momentum
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from selftaught import dist
-from selftaught.errors import UserError
+from selftaught.errors import UserError, from_zero_to_one
 from selftaught.nn.masking import random_split
 
 
@@ -38,7 +38,7 @@ class Masking(nn.Module):
 
     def __init__(self, ratio: float, black: Sequence[float]) -> None:
         super().__init__()
-        check_ratio(ratio)
+        from_zero_to_one(ratio=ratio)
         self.ratio = ratio
         self.black = nn.Buffer(torch.tensor(black)[:, None, None], persistent=False)
 
@@ -56,7 +56,7 @@ class SaltAndPepper(nn.Module):
 
     def __init__(self, ratio: float, black: Sequence[float], white: Sequence[float]) -> None:
         super().__init__()
-        check_ratio(ratio)
+        from_zero_to_one(ratio=ratio)
         self.ratio = ratio
         self.black = nn.Buffer(torch.tensor(black)[:, None, None], persistent=False)
         self.white = nn.Buffer(torch.tensor(white)[:, None, None], persistent=False)
@@ -83,9 +83,3 @@ class Gaussian(nn.Module):
     def forward(self, x: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
         """The noisy images."""
         return x + self.deviation * normal(x)
-
-
-def check_ratio(ratio: float) -> None:
-    """Raises UserError for what is no share."""
-    if not 0 <= ratio <= 1:
-        raise UserError(f"a ratio of {ratio}; use --ratio with a number from 0 to 1")

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from selftaught.errors import UserError
+from selftaught.errors import UserError, above_zero
 from selftaught.nn.adversarial import DCGANCritic, initialize
 from selftaught.nn.masking import squares
 
@@ -44,8 +44,7 @@ class Holes:
                 f"a rim of {self.overlap} pixels leaves no hole in a window of {self.side}; use "
                 f"--overlap from 0 and below {self.side / 2:g}"
             )
-        if self.rim_weight <= 0:
-            raise UserError(f"a rim that counts {self.rim_weight} times; use --rim-weight above 0")
+        above_zero(rim_weight=self.rim_weight)
 
     @property
     def side(self) -> int:
