@@ -21,7 +21,8 @@ SMALL = {"hidden": 16, "bottleneck": 6, "outputs": 5}
 
 def dinov2(**more):
     """A method whose teacher is unlike its student, and a batch for it, in float64."""
-    run = build("dinov2", crops=2, **more)
+    papers = {"head_norm": False, "temperature": 0.07, "koleo_weight": 0.1}
+    run = build("dinov2", **{"crops": 2} | papers | more)
     run.method.double().train()
     with torch.no_grad():
         for p in run.method.parameters():

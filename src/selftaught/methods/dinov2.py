@@ -1,19 +1,20 @@
 """DINOv2: iBOT with two heads, balanced targets, and features that keep their distance."""
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from selftaught import dist
-from selftaught.errors import UserError
+from selftaught.errors import UserError, above_zero, from_zero_to_one
 from selftaught.method import Method, ViewBatch
-from selftaught.nn.base import Encoder, encoded
+from selftaught.nn.base import Encoder
 from selftaught.nn.heads import PrototypeHead
-from selftaught.nn.masking import OneOfTwo, one_of_two, take
+from selftaught.nn.masking import OneOfTwo, one_of_two
 from selftaught.nn.memory import EMA
 from selftaught.nn.schedules import cosine, linear
-from selftaught.nn.transformer import ViT, with_tokens
+from selftaught.nn.transformer import ViT, seen_in_part, with_tokens
 from selftaught.objectives.clusters import sinkhorn
 from selftaught.objectives.distillation import koleo, patch_distillation, view_distillation
 
@@ -23,10 +24,9 @@ LARGE = 2  # views that the teacher sees, and that patches are hidden of: the fi
 class DINOv2(Method):
     """DINOv2: Learning Robust Visual Features without Supervision.
 
-    Oquab et al. 2023, https://arxiv.org/abs/2304.07193, section 4. Views are distilled as in DINO
-    and hidden patches as in iBOT, each with a head of its own; Sinkhorn-Knopp over the global batch
-    takes the place of centring; KoLeo spreads the student's features of each large view. The
-    teacher's encoder is what is exported.
+    Oquab et al. 2023, https://arxiv.org/abs/2304.07193, section 4. Views are distilled as in DINO,
+    hidden patches as in iBOT, each with its own head; Sinkhorn-Knopp over the global batch replaces
+    centring; KoLeo spreads the student's features of each large view. The teacher is exported.
 
     Deviations from the authors' code: an image's feature is the mean of its patch tokens, not a
     class token, and positions are fixed sines; patches are hidden as `one_of_two` says; KoLeo looks
@@ -43,6 +43,7 @@ class DINOv2(Method):
         hidden: int = 2048,
         bottleneck: int = 256,
         outputs: int = 131072,
+        head_norm: bool = False,
         ratio: float = 0.3,
         momentum: float = 0.994,
         student_temperature: float = 0.1,
@@ -55,21 +56,17 @@ class DINOv2(Method):
     ) -> None:
         super().__init__()
         encoder = with_tokens(encoder, "dinov2")
-        sharpness = (student_temperature, start_temperature, temperature)
-        shares = (ratio, momentum, temperature_warmup, freeze)
-        if min(sharpness) <= 0 or not all(0 <= share <= 1 for share in shares):
-            raise UserError(
-                f"temperatures of {sharpness}, shares of {shares}; use --student-temperature, "
-                "--start-temperature and --temperature above 0, --ratio, --momentum, "
-                "--temperature-warmup and --freeze from 0 to 1"
-            )
+        above_zero(student_temperature=student_temperature, temperature=temperature)
+        above_zero(start_temperature=start_temperature)
+        from_zero_to_one(ratio=ratio, momentum=momentum, freeze=freeze)
+        from_zero_to_one(temperature_warmup=temperature_warmup)
         if iterations < 1:
             raise UserError(f"{iterations} iterations; use --iterations from 1")
         widths = (encoder.dim, hidden, bottleneck, outputs)
         self.student: ViT = encoder
         self.blank = nn.Parameter(torch.randn(encoder.dim) * 0.02)
-        self.head = PrototypeHead(*widths, learn_lengths=True)
-        self.patch_head = PrototypeHead(*widths, learn_lengths=True)
+        self.head = PrototypeHead(*widths, norm=head_norm, learn_lengths=True)
+        self.patch_head = PrototypeHead(*widths, norm=head_norm, learn_lengths=True)
         self.teacher = EMA(encoder, self.head, self.patch_head)
         self.ratio, self.momentum, self.freeze = ratio, momentum, freeze
         self.student_temperature, self.iterations = student_temperature, iterations
@@ -83,15 +80,14 @@ class DINOv2(Method):
 
     def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
         """``distillation`` of views, ``patches`` of hidden ones as in iBOT, and ``koleo``."""
-        large, others = torch.cat(batch.views[:LARGE]), batch.views[LARGE:]
+        large = torch.cat(batch.views[:LARGE])
         with torch.no_grad():
             taught = self.encoder.tokens(large)  # (2B, L, D)
         blanked = one_of_two(len(batch.index), taught.shape[1], self.ratio, large.device)
-        tokens = self.student.tokens(large, hidden=blanked.hidden, blank=self.blank)  # (2B, L, D)
-        h = torch.cat([tokens.mean(dim=1), *encoded(self.student, others)])  # (V * B, D)
+        h, blanks = seen_in_part(self.student, batch.views, blanked, self.blank)
         learn = self.progress >= self.freeze
         scores = self.head(h, learn=learn).unflatten(0, (len(batch.views), -1))  # (V, B, K)
-        hidden = self.patch_head(take(tokens[blanked.rows], blanked.places), learn=learn)
+        hidden = self.patch_head(blanks, learn=learn)
         views, patches = self._targets(taught, blanked)  # (2, B, K), (B, M, K)
         near = [koleo(dist.gather(x)) for x in h[: len(large)].chunk(LARGE)]
         return {
@@ -105,7 +101,7 @@ class DINOv2(Method):
         """What the teacher says of large views, and of hidden patches."""
         _, head, patch_head = self.teacher.modules_
         views = self._balanced(head(tokens.mean(dim=1)))
-        patches = patch_head(take(tokens[blanked.rows], blanked.places))  # (B, M, K)
+        patches = patch_head(blanked.of(tokens))  # (B, M, K)
         balanced = self._balanced(patches.flatten(0, 1)).view_as(patches)
         return views.unflatten(0, (LARGE, -1)), balanced
 
@@ -113,6 +109,10 @@ class DINOv2(Method):
         """Targets of these rows, over those of all processes."""
         temperature = linear(self.progress, *self.temperatures)
         return dist.mine(sinkhorn(dist.gather(scores), temperature, self.iterations))
+
+    def chance(self, x: Tensor, count: int) -> dict[str, float]:
+        """The logarithm of the number of prototypes; what is hidden its place tells in part."""
+        return {"distillation": math.log(len(self.head.weight))}
 
     def after_step(self) -> None:
         """Move the teacher towards the student."""

@@ -1,19 +1,20 @@
 """iBOT: DINO, and say of hidden patches what a slow copy of the network says that sees them."""
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from selftaught import dist
-from selftaught.errors import UserError
+from selftaught.errors import above_zero, from_zero_to_one
 from selftaught.method import Method, ViewBatch
-from selftaught.nn.base import Encoder, encoded
+from selftaught.nn.base import Encoder
 from selftaught.nn.heads import PrototypeHead
-from selftaught.nn.masking import OneOfTwo, one_of_two, take
+from selftaught.nn.masking import OneOfTwo, one_of_two
 from selftaught.nn.memory import EMA, Centre
 from selftaught.nn.schedules import cosine, linear
-from selftaught.nn.transformer import ViT, with_tokens
+from selftaught.nn.transformer import ViT, seen_in_part, with_tokens
 from selftaught.objectives.distillation import centred, patch_distillation, view_distillation
 
 LARGE = 2  # views that the teacher sees, and that patches are hidden of: the first ones
@@ -54,14 +55,10 @@ class IBOT(Method):
     ) -> None:
         super().__init__()
         encoder = with_tokens(encoder, "ibot")
-        sharpness = (student_temperature, start_temperature, temperature, patch_temperature)
-        shares = (ratio, momentum, temperature_warmup, freeze)
-        if min(sharpness) <= 0 or not all(0 <= share <= 1 for share in shares):
-            raise UserError(
-                f"temperatures of {sharpness}, shares of {shares}; use --student-temperature, "
-                "--start-temperature, --temperature and --patch-temperature above 0, --ratio, "
-                "--momentum, --temperature-warmup and --freeze from 0 to 1"
-            )
+        above_zero(student_temperature=student_temperature, temperature=temperature)
+        above_zero(start_temperature=start_temperature, patch_temperature=patch_temperature)
+        from_zero_to_one(ratio=ratio, momentum=momentum, freeze=freeze)
+        from_zero_to_one(temperature_warmup=temperature_warmup)
         widths = (encoder.dim, hidden, bottleneck, outputs)
         more: dict[str, Any] = {"norm": head_norm, "learn_lengths": True}
         heads = [PrototypeHead(*widths, **more) for _ in range(1 if shared else 2)]
@@ -72,7 +69,8 @@ class IBOT(Method):
         self.centre, self.patch_centre = (Centre(outputs, centre_momentum) for _ in range(2))
         self.ratio, self.momentum, self.freeze = ratio, momentum, freeze
         self.student_temperature = student_temperature
-        self.temperatures = [(start_temperature, t, temperature_warmup) for t in sharpness[2:]]
+        self.temperatures = (start_temperature, temperature, temperature_warmup)
+        self.patch_temperatures = (start_temperature, patch_temperature, temperature_warmup)
 
     @property
     def encoder(self) -> Any:  # pyright: ignore
@@ -81,15 +79,14 @@ class IBOT(Method):
 
     def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
         """``distillation`` of views, ``patches`` of hidden ones; a whole view counts as 0 there."""
-        large, others = torch.cat(batch.views[:LARGE]), batch.views[LARGE:]
+        large = torch.cat(batch.views[:LARGE])
         with torch.no_grad():
             taught = self.encoder.tokens(large)  # (2B, L, D)
         blanked = one_of_two(len(batch.index), taught.shape[1], self.ratio, large.device)
-        tokens = self.student.tokens(large, hidden=blanked.hidden, blank=self.blank)  # (2B, L, D)
-        h = torch.cat([tokens.mean(dim=1), *encoded(self.student, others)])  # (V * B, D)
+        h, blanks = seen_in_part(self.student, batch.views, blanked, self.blank)
         learn = self.progress >= self.freeze
         scores = self.heads[0](h, learn=learn).unflatten(0, (len(batch.views), -1))  # (V, B, K)
-        hidden = self.heads[-1](take(tokens[blanked.rows], blanked.places), learn=learn)
+        hidden = self.heads[-1](blanks, learn=learn)
         views, patches = self._targets(taught, blanked)  # (2, B, K), (B, M, K)
         return {
             "distillation": view_distillation(scores, views, self.student_temperature),
@@ -103,14 +100,17 @@ class IBOT(Method):
         head, patch_head = modules[1], modules[-1]
         views = head(tokens.mean(dim=1)).unflatten(0, (LARGE, -1))
         z = patch_head.embed(tokens)  # (2B, L, E)
-        patches = patch_head.compare(take(z[blanked.rows], blanked.places))
+        patches = patch_head.compare(blanked.of(z))
         means = (views.mean((0, 1)), patch_head.compare(z.mean((0, 1))))  # scores are linear in z
         self.seen = [dist.total(mean) / dist.world_size() for mean in means]
-        one, other = self.temperatures
-        return (
-            centred(views, self.centre.value, linear(self.progress, *one)),
-            centred(patches, self.patch_centre.value, linear(self.progress, *other)),
-        )
+        sharp = linear(self.progress, *self.temperatures)
+        patch_sharp = linear(self.progress, *self.patch_temperatures)
+        views = centred(views, self.centre.value, sharp)
+        return views, centred(patches, self.patch_centre.value, patch_sharp)
+
+    def chance(self, x: Tensor, count: int) -> dict[str, float]:
+        """The logarithm of the number of prototypes; what is hidden its place tells in part."""
+        return {"distillation": math.log(len(self.centre.value))}
 
     def after_step(self) -> None:
         """Move the teacher towards the student, and the centres towards the teacher's scores."""

@@ -98,6 +98,10 @@ class OneOfTwo(NamedTuple):
     rows: Int[Tensor, " n"]  # the view of each sample that something is hidden of
     places: Int[Tensor, "n m"]  # what is hidden of it
 
+    def of(self, tokens: Float[Tensor, "v l d"]) -> Float[Tensor, "n m d"]:
+        """The tokens in the place of what is hidden."""
+        return take(tokens[self.rows], self.places)
+
 
 def one_of_two(n: int, length: int, ratio: float, device: torch.device) -> OneOfTwo:
     """Hide ``ratio`` of the square grid of one of each sample's two views, in blocks.

@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from selftaught.errors import UserError
-from selftaught.nn.base import Encoder
-from selftaught.nn.masking import take
+from selftaught.nn.base import Encoder, encoded
+from selftaught.nn.masking import OneOfTwo, take
 
 FUSED_FROM = 256  # tokens; below, plain attention has the faster backward on a processor
 SPREAD = 0.02  # deviation of small weights
@@ -124,6 +124,18 @@ class ViT(Encoder):
         """The patch tokens as a map (B, dim, H, W)."""
         grid = x.shape[-1] // self.patch
         return self.tokens(x).transpose(1, 2).unflatten(2, (grid, grid))
+
+
+def seen_in_part(
+    encoder: ViT, views: tuple[Tensor, ...], blanked: OneOfTwo, blank: Float[Tensor, " d"]
+) -> tuple[Float[Tensor, "v_n d"], Float[Tensor, "n m d"]]:
+    """Features of all views, patches of the first two ``blank``, and the tokens in their place.
+
+    As iBOT's student sees them (Zhou et al. 2021, arXiv 2111.07832, algorithm 1).
+    """
+    tokens = encoder.tokens(torch.cat(views[:2]), hidden=blanked.hidden, blank=blank)  # (2N, L, D)
+    h = torch.cat([tokens.mean(dim=1), *encoded(encoder, views[2:])])
+    return h, blanked.of(tokens)
 
 
 def with_tokens(encoder: Encoder, method: str) -> ViT:

@@ -226,9 +226,10 @@ def dinov2(
     encoder: str = "vit-nano",
     patch: int = 0,
     ratio: float = 0.3,
+    head_norm: bool = True,
     iterations: int = 3,
-    koleo_weight: float = 0.1,
-    teacher: Teacher = Teacher(),
+    koleo_weight: float = 0.03,
+    teacher: Teacher = Teacher(temperature=0.04),
     look: Asymmetric = Asymmetric(view_share=1.0),
     training: Training = Training(weight_decay=0.05, clip=3.0),
 ) -> Run:
@@ -244,12 +245,14 @@ def dinov2(
         encoder: vit-nano, or a vision transformer of timm's (vit_*, deit*).
         patch: side of a patch in pixels; 0 takes its own, or about 7 x 7 of them.
         ratio: share of the patches that is hidden, of one of the two large views.
+        head_norm: batch norm in the heads; without it, short runs end in equal scores for all.
         iterations: of Sinkhorn-Knopp, which makes the prototypes equally used.
         koleo_weight: of the term that keeps each feature away from its nearest neighbour.
     """
     method = DINOv2(
         build(encoder, channels=data.channels, size=data.size, patch=patch or None),
         ratio=ratio,
+        head_norm=head_norm,
         iterations=iterations,
         koleo_weight=koleo_weight,
         **asdict(teacher),
