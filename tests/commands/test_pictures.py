@@ -76,7 +76,7 @@ def test_input_seen_and_output_side_by_side(run, data, tmp_path, capsys):
     answer = call(capsys, "reconstruct", run, data, "--out", out, "--count", 5)
     assert answer.code == 0, answer.err
     assert "psnr" in answer.out
-    assert "48 of the train part" in answer.out
+    assert f"48 of the train part; some of them in {out}" in answer.out
     sheet = opened(out)
     zoomed = 8 * 7 + 2  # 8 pixels, 7 times as large, and the gap
     assert sheet.shape == (14 + 5 * zoomed, 3 * zoomed, 3)
@@ -112,7 +112,7 @@ def test_small_images_have_no_structural_similarity(run, data, tmp_path):
 
 def test_samples_and_what_lies_between_two_images(toy, data, run, tmp_path, capsys):
     answer = call(capsys, "sample", toy, "--out", tmp_path / "a.png", "--count", 10)
-    assert answer.code == 0, answer.err
+    assert answer.out == f"new images in {tmp_path / 'a.png'}\n", answer.err
     assert opened(tmp_path / "a.png").shape == (2 * 58, 8 * 58, 3)
     answer = call(capsys, "sample", toy, "--out", tmp_path / "b.png", "--between", data)
     assert answer.code == 0, answer.err

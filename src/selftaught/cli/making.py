@@ -120,7 +120,7 @@ def reconstruct(
     similar = f", ssim {found['ssim']:.3f}" if "ssim" in found else ""
     print(
         f"psnr {found['psnr']:.2f} dB{similar} of whole images, {found['images']} of the "
-        f"{found['part']} part"
+        f"{found['part']} part; some of them in {out}"
     )
 
 
@@ -155,6 +155,7 @@ def sample(
     found = sample(run, out=out, count=count, seed=seed, device=device, **options)
     if json:
         return print_json(found)
+    print(f"new images in {out}")
     if found:
         print(
             f"in features of {found['encoder']}: frechet {found['frechet']:.2f}, precision "
