@@ -18,17 +18,20 @@ def sinkhorn(
 ) -> Float[Tensor, "n k"]:
     """Codes: each sample's shares of the prototypes, each prototype's total made nearly equal.
 
-    SwAV (Caron et al. 2020, arXiv 2006.09882), equations 3 to 5 and the listing of appendix A, in
-    logarithms. Each iteration scales the prototypes first and the samples last, so rows sum to one
-    exactly and columns in the limit. ``scores`` are those of the global batch. Samples that are not
-    ``present`` take no part: codes are as if their rows were not there.
+    SwAV (Caron et al. 2020, arXiv 2006.09882), equations 3 to 5 and the listing of appendix A. Each
+    of one or more iterations scales the prototypes first and the samples last, so rows sum to one
+    exactly and columns in the limit; the first is in logarithms, after which no total is near 0.
+    ``scores`` are those of the global batch. Samples that are not ``present`` take no part: codes
+    are as if their rows were not there.
     """
+    absent = None if present is None else ~present[:, None]
     codes = scores / epsilon
-    for _ in range(iterations):
-        counted = codes if present is None else codes.masked_fill(~present[:, None], -torch.inf)
-        codes = codes - counted.logsumexp(dim=0)
-        codes = codes - codes.logsumexp(dim=1, keepdim=True)
-    return codes.exp()
+    codes -= (codes if absent is None else codes.masked_fill(absent, -torch.inf)).logsumexp(dim=0)
+    codes = codes.softmax(dim=1)
+    for _ in range(iterations - 1):
+        codes /= (codes if absent is None else codes.masked_fill(absent, 0)).sum(dim=0)
+        codes /= codes.sum(dim=1, keepdim=True)
+    return codes
 
 
 @float32
