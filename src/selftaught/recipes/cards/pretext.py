@@ -47,7 +47,7 @@ image -> view -> turned by 0, 90, 180, 270 degrees -> encoder -> linear -> which
         ),
         year=2016,
         url="https://arxiv.org/abs/1603.09246",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
         idea=(
             "An image is cut into nine tiles with gaps between them, which are shuffled in one of "
             "many known ways, and the network says in which. No tile is seen with another before "
@@ -83,7 +83,7 @@ one of the permutations -> the 9 features in that order, joined -> 2 layers -> w
         paper=("Doersch et al., Unsupervised Visual Representation Learning by Context Prediction"),
         year=2015,
         url="https://arxiv.org/abs/1505.05192",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
         idea=(
             "Two patches of an image lie next to each other, and the network says on which of "
             "eight sides of the first the second is. Gaps and jitter keep it from following lines "
