@@ -472,6 +472,13 @@ def test_plain_is_the_same_by_workers(tmp_path, monkeypatch, readers):
         assert all(map(torch.equal, here, there))
 
 
+def test_no_worker_begins_after_the_last_piece(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SLOW", -1.0)
+    images = files(tmp_path, n=2 * (module.TRIED + 1))
+    found = [i for i, _ in plain(images, Whole(), 2, Readers(later=1))]
+    assert torch.cat(found).tolist() == list(range(len(images)))
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_no_good_image_at_all_is_one_line(tmp_path, workers):
     images = files(tmp_path, n=3)

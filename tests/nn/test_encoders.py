@@ -114,3 +114,19 @@ def test_every_vision_transformer_normalises_its_tokens(name):
     encoder(torch.randn(2, 3, 32, 32)).sum().backward()
     idle = {n for n, p in encoder.named_parameters() if p.requires_grad and p.grad is None}
     assert not idle
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("convnext_atto", 16), ("efficientformer_l1", 64), ("vgg11", 16)]
+)
+def test_a_network_that_cannot_see_such_images_is_one_line(name, size):
+    with pytest.raises(UserError, match=f"{name} cannot see images of 1 x {size} x {size} ") as e:
+        build(name, channels=1, size=size)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("name", ["levit_128s", "test_vit", "swin_tiny_patch4_window7_224"])
+def test_a_network_is_told_the_size_where_it_asks(name):
+    encoder = build(name, channels=1, size=64)
+    assert encoder.training
+    assert encoder(torch.zeros(2, 1, 64, 64)).shape == (2, encoder.dim)

@@ -182,8 +182,9 @@ def _read(items: Dataset[T], wanted: range, readers: Readers) -> Iterator[T]:
         now = time.perf_counter()
         slow = reading > SLOW * (now - began)
         # what is done with the first one takes longer, so that it tells nothing
-        if place and slow and (workers := min(readers.later, _room(item))):
-            yield from _while_they_live(items, wanted[place + 1 :], workers)
+        left = wanted[place + 1 :]
+        if place and slow and left and (workers := min(readers.later, _room(item))):
+            yield from _while_they_live(items, left, workers)
             return
         reading, began = 0.0, now
 

@@ -88,8 +88,8 @@ def build(
     of one place of the map. Without a ``patch`` it is the one of the name, as in
     vit_base_patch16_224, where that gives 7 x 7 places or more, else `patch_for` the size.
     ``width`` is for dcgan: channels of its first convolution. Raises UserError for an unknown name,
-    naming the nearest, for a patch that does not tile the image and for a stride that the network
-    cannot have.
+    naming the nearest, for a network that cannot see such images, for a patch that does not tile the
+    image and for a stride that the network cannot have.
     """
     if name in RESNETS:
         stem = RESNETS[name]
@@ -105,7 +105,6 @@ def build(
         more = {} if width is None else {"width": width, "widest": 8 * width}
         return DCGANCritic(channels=channels, size=size, **more)
     import timm
-    from timm.models.resnet import ResNet
     from timm.models.vision_transformer import VisionTransformer
 
     options: dict[str, Any] = {"in_chans": channels, "num_classes": 0}
@@ -120,16 +119,46 @@ def build(
     if name not in timm.list_models():
         near = difflib.get_close_matches(name, [*OWN, *timm.list_models()], n=1, cutoff=0)
         raise UserError(f"no encoder named {name!r}; did you mean {near[0]!r}?")
-    try:
-        net = timm.create_model(name, **options)
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-        raise UserError(f"{name} cannot be built for {channels}x{size}x{size}: {error}") from error
+    return _of_timm(name, channels, size, options)
+
+
+def _of_timm(name: str, channels: int, size: int, options: dict[str, Any]) -> Encoder:
+    """The network of that name if it can see such images; UserError with the cause if not.
+
+    Some can only where they are told the size, and few refuse to be told.
+    """
+    causes: list[Exception] = []
+    for more in ({}, {"img_size": size}):
+        try:
+            encoder = _wrapped(name, channels, size, options | more)
+            with torch.no_grad():
+                encoder.eval()(torch.zeros(1, channels, size, size))
+        except Exception as error:  # networks of many authors, each with its own
+            causes.append(error)
+        else:
+            return encoder.train()
+    why = " ".join(str(causes[0]).split())
+    raise UserError(
+        f"{name} cannot see images of {channels} x {size} x {size} ({why}); use a larger --size or "
+        "another --encoder"
+    ) from causes[0]
+
+
+def _wrapped(name: str, channels: int, size: int, options: dict[str, Any]) -> Encoder:
+    import timm
+    from timm.models.resnet import ResNet
+    from timm.models.vision_transformer import VisionTransformer
+
+    net = timm.create_model(name, **options)
     small = isinstance(net, ResNet) and size <= SMALL
     if small:
         small_stem(net, channels)
     plain = isinstance(net, VisionTransformer) and isinstance(net.pos_embed, nn.Parameter)
-    if plain and (isinstance(net.norm, nn.Identity) or net.attn_pool is not None):
-        net = timm.create_model(name, **options, **MEAN_OF_PATCHES)  # its last norm is of pools
+    if plain and net.dynamic_img_size:
+        options = options | {"dynamic_img_size": False}
+    pools = plain and (isinstance(net.norm, nn.Identity) or net.attn_pool is not None)
+    if pools or (plain and net.dynamic_img_size):  # its last norm is of pools, or its tokens a map
+        net = timm.create_model(name, **options, **MEAN_OF_PATCHES)
     encoder = ViT(net) if plain else Convolutional(net)
     encoder.timm = TimmCall(name, options | (MEAN_OF_PATCHES if plain else {}), small)
     return encoder
