@@ -111,8 +111,18 @@ def test_broken_files_are_listed_once(tmp_path):
     assert listed == ["a.jpg\tempty file", "b.jpg\tdamaged", "c.jpg\tgone"]
 
 
-@pytest.mark.parametrize("name", ["äö 😀.jpg", "a\nb.jpg", "a\tb.jpg", "bad\udcff.jpg"])
+@pytest.mark.parametrize(
+    "name", ["äö 😀.jpg", "a\nb.jpg", "a\tb.jpg", "a\u2028b.jpg", "a\x85b.jpg", "bad\udcff.jpg"]
+)
 def test_strange_names_are_counted_once(tmp_path, name):
     assert RunFolder(tmp_path).skip([(name, "empty file")]) == 1
     assert RunFolder(tmp_path).skip([(name, "empty file")]) == 1
     assert len((tmp_path / "skipped.txt").read_bytes().splitlines()) == 1
+
+
+def test_a_file_that_was_mended_is_struck_from_the_list(tmp_path):
+    run = RunFolder(tmp_path)
+    run.skip([("a.jpg", "empty file"), ("b.jpg", "damaged")])
+    run.unskip({"a.jpg"})
+    assert run.skipped() == RunFolder(tmp_path).skipped() == {"b.jpg": "damaged"}
+    assert run.skip([("c.jpg", "gone")]) == 2

@@ -107,6 +107,11 @@ def latest(folder: Path) -> tuple[int, dict[str, Any]] | None:
     return None
 
 
+def steps(folder: Path) -> list[int]:
+    """Steps of the checkpoints that lie there, sound or damaged, the newest first."""
+    return [step for step, _ in _found(folder)]
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Writes a file so that it holds, at any moment, the old or the new data, and nothing else.
 

@@ -1,6 +1,5 @@
 """Weights to begin with: of a run, of a file, or public ones of timm's."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from selftaught.errors import UserError
+from selftaught.paths import expanded
 from selftaught.pretrained import WEIGHTS
 
 TIMM = "timm:"
@@ -51,7 +51,7 @@ def initialise(method: Any, source: str) -> str:
 def _read(source: str, encoder: nn.Module) -> dict[str, Tensor]:
     if source.startswith(TIMM):
         return _public(source.removeprefix(TIMM), encoder)
-    path = Path(source).expanduser()
+    path = expanded(source)
     path = path / WEIGHTS if path.is_dir() else path
     if not path.is_file():
         raise UserError(

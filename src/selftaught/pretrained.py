@@ -18,6 +18,7 @@ from selftaught.data.decode import Broken, decode, tensor_of
 from selftaught.errors import UserError
 from selftaught.method import Method
 from selftaught.nn.encoders import build
+from selftaught.paths import expanded
 from selftaught.recipes.parameters import call
 from selftaught.recipes.run import Pixels, Run
 from selftaught.runfolder import RunFolder
@@ -155,7 +156,7 @@ def load(run: str | Path) -> Pretrained:
         raise UserError(
             f"{run} holds an encoder for others ({form}), which load.py there loads; give the run"
         )
-    path = Path(run).expanduser() / WEIGHTS
+    path = expanded(run) / WEIGHTS
     encoder = untrained(card)
     try:
         encoder.encoder.load_state_dict(load_file(path))
@@ -183,7 +184,7 @@ def untrained(card: dict[str, Any], seed: int | None = None) -> Pretrained:
 
 def read_card(run: str | Path) -> dict[str, Any]:
     """What is written beside an encoder about how it came about."""
-    path = Path(run).expanduser() / CARD
+    path = expanded(run) / CARD
     if not path.parent.is_dir():
         raise UserError(f"there is no run at {run}; give the folder that `pretrain --out` made")
     if (tuned := path.parent / "fine-tuned").is_dir():

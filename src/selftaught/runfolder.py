@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from selftaught import checkpoint, dist
 from selftaught.data.sources import printable
 from selftaught.errors import UserError
+from selftaught.paths import expanded
 
 OURS = (".lock", "checkpoints")  # what a run that failed before its first step leaves
 
@@ -22,7 +23,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser()
+        self.path = expanded(path)
         self.writes = dist.is_first()
         self.checkpoints = self.path / "checkpoints"
         self._call = self.path / "run.json"
@@ -32,7 +33,7 @@ class RunFolder:
 
     def begun(self) -> bool:
         """Whether a run was begun here."""
-        return self._call.is_file()
+        return os.path.isfile(self._call)  # no error of a folder that may not be entered
 
     def check(self, *, resume: bool) -> None:
         """See that the folder may be used; nothing is made.
@@ -44,6 +45,11 @@ class RunFolder:
                 raise UserError(
                     f"{self.path} holds a run; go on with --resume, or give another folder to --out"
                 )
+        elif checkpoint.steps(self.checkpoints):
+            raise UserError(
+                f"{self.checkpoints} holds checkpoints, but {self._call} is missing: put it back, "
+                "or give a new folder to --out"
+            )
         elif self.path.is_dir() and any(p.name not in OURS for p in self.path.iterdir()):
             raise UserError(f"{self.path} is not empty; give a new folder to --out")
 
@@ -103,9 +109,8 @@ class RunFolder:
 
     def skip(self, skipped: Iterable[tuple[str, str]]) -> int:
         """List broken files in ``skipped.txt``, each once; how many there are so far."""
-        if not self._seen and self._skipped.exists():
-            lines = self._skipped.read_text().splitlines()
-            self._seen = {line.partition("\t")[0] for line in lines}
+        if not self._seen:
+            self._seen = set(self.skipped())
         found = {printable(name): reason for name, reason in skipped}
         new = {name: reason for name, reason in found.items() if name not in self._seen}
         if new:
@@ -116,3 +121,18 @@ class RunFolder:
                 file.flush()
                 os.fsync(file.fileno())
         return len(self._seen)
+
+    def skipped(self) -> dict[str, str]:
+        """The files that are listed as broken, by `printable` name, and why."""
+        if not self._skipped.exists():
+            return {}
+        lines = self._skipped.read_text().split("\n")[:-1]
+        return {name: reason for name, _, reason in (line.partition("\t") for line in lines)}
+
+    def unskip(self, names: Collection[str]) -> None:
+        """Strike files from that list, by `printable` name."""
+        if names and self.writes:
+            left = {name: why for name, why in self.skipped().items() if name not in names}
+            lines = "".join(f"{name}\t{reason}\n" for name, reason in left.items())
+            checkpoint.write_atomic(self._skipped, lines.encode())
+        self._seen -= set(names)

@@ -433,12 +433,28 @@ def test_other_data_are_refused(capsys, tmp_path):
     refused(train(capsys, *words, "--resume", steps=2), "48 images then, 50 now")
 
 
-def test_checkpoints_of_a_run_that_is_gone_are_not_gone_on_with(capsys, data, tmp_path, finished):
+@pytest.mark.parametrize("more", [(), ("--resume",)])
+def test_checkpoints_of_a_run_that_is_gone_are_left_alone(capsys, data, tmp_path, finished, more):
     run = tmp_path / "run"
     shutil.copytree(finished / "checkpoints", run / "checkpoints")
-    answer = train(capsys, "simclr", data, run, "--seed", 5)
-    assert "going on" not in answer.out
-    assert answer.code == 2 or [record["step"] for record in metrics(run)] == [1, 2, 3, 4]
+    before = tree(run)
+    refused(train(capsys, "simclr", data, run, *more), "run.json is missing", "--out")
+    assert tree(run) == before
+
+
+def test_a_run_goes_on_in_the_precision_that_it_began_with(
+    capsys, data, tmp_path, kill_after, monkeypatch
+):
+    run, of_now = tmp_path / "run", "selftaught.precision.native_bfloat16"
+    kill_after(4)
+    monkeypatch.setattr(of_now, lambda device: True)
+    answer = train(capsys, "simclr", data, run, steps=STEPS)
+    assert "bfloat16 on cpu, channels" in answer.out
+    monkeypatch.setattr(of_now, lambda device: False)
+    answer = train(capsys, "simclr", data, run, "--resume", steps=STEPS)
+    assert answer.code == 0, answer.err
+    assert "bfloat16 on cpu, channels last, slow without" in answer.out
+    assert described(run)["precision"] == "bfloat16"
 
 
 # Budgets
@@ -602,6 +618,23 @@ def test_more_than_one_in_a_hundred_stops_the_run(capsys, tmp_path):
     assert len(listed) >= 2
 
 
+def test_files_that_were_mended_no_longer_count(capsys, tmp_path, kill_after):
+    photographs(tmp_path / "in", 60)
+    found = sorted((tmp_path / "in").iterdir())
+    gone, kept = found[3], found[4].read_bytes()
+    sound = gone.read_bytes()
+    gone.write_bytes(sound[: len(sound) // 2] + bytes(len(sound) - len(sound) // 2))
+    kill_after(4)
+    words = (tmp_path / "in", tmp_path / "run", "--steps", 9)
+    assert on_files(capsys, *words, batch=58).code == 128 + signal.SIGTERM
+    assert [name for name, _ in broken_at(tmp_path / "run")] == [gone.name]
+    gone.write_bytes(sound)
+    found[4].write_bytes(kept[: len(kept) // 2] + bytes(len(kept) - len(kept) // 2))
+    answer = on_files(capsys, *words, "--resume", batch=58)
+    assert answer.code == 0, answer.err
+    assert [name for name, _ in broken_at(tmp_path / "run")] == [found[4].name]
+
+
 def test_what_is_not_an_image_is_skipped(capsys, tmp_path):
     photographs(tmp_path / "in", 40)
     (tmp_path / "in" / "page.jpg").write_text("<html>404</html>")
@@ -616,6 +649,18 @@ def test_a_broken_file_whose_name_is_not_utf8_is_skipped(capsys, tmp_path):
     answer = on_files(capsys, tmp_path / "in", tmp_path / "run", "--epochs", 1, batch=21)
     assert answer.code == 0, answer.err
     assert len((tmp_path / "run" / "skipped.txt").read_bytes().splitlines()) == 1
+
+
+def test_a_folder_whose_name_is_not_utf8(capsys, tmp_path):
+    photographs(tmp_path / "caf\udce9", 20)
+    answer = on_files(capsys, tmp_path / "caf\udce9", tmp_path / "run", "--epochs", 1, batch=20)
+    assert answer.code == 0, answer.err
+    assert described(tmp_path / "run")["finished"]
+
+
+@pytest.mark.parametrize("out", ["a" * 300, "~nobodyhere/run"])
+def test_a_place_that_cannot_be_is_one_line(capsys, data, out):
+    refused(call(capsys, "pretrain", "simclr", data, "--out", out, "--steps", 1), out)
 
 
 def test_a_decompression_bomb_is_skipped_by_its_header(capsys, tmp_path):
@@ -786,6 +831,22 @@ def test_what_a_run_began_with_may_be_gone_when_it_goes_on(capsys, data, finishe
     train(capsys, "byol", data, out, "--init", begin)
     shutil.rmtree(begin)
     assert train(capsys, "byol", data, out, "--init", begin, "--resume").code == 0
+
+
+def test_a_run_that_ended_in_its_first_save_begins_with_them_again(
+    capsys, data, finished, tmp_path
+):
+    out = tmp_path / "run"
+    train(capsys, "byol", data, out, "--init", finished, steps=1)
+    left = described(out)
+    del left["finished"]
+    (out / "run.json").write_text(json.dumps(left))
+    for saved in (out / "checkpoints").iterdir():
+        shutil.rmtree(saved)
+    (out / "checkpoints" / ".saving-1").mkdir()
+    answer = train(capsys, "byol", data, out, "--init", finished, "--resume", steps=1)
+    assert answer.code == 0, answer.err
+    assert f"begins with {finished}" in answer.out
 
 
 def test_weights_of_another_encoder_are_refused(capsys, data, finished, tmp_path):

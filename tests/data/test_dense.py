@@ -118,6 +118,13 @@ def test_what_two_classes_claim_is_void(root):
     assert found[0, :7].tolist() == [1, 1, VOID, VOID, 2, 2, 0]
 
 
+def test_more_classes_than_a_mask_holds_are_refused(root):
+    more = [{"id": 1000 + k, "name": f"kind {k}"} for k in range(300)]
+    changed(root, lambda said: said["categories"].extend(more))
+    refused(root, "categories", "at most 254", "detection", masks=True)
+    assert len(opened(root).classes) > 300
+
+
 def test_crowds_are_not_asked_for(root):
     changed(root, lambda what: what["annotations"][0].update(iscrowd=1))
     assert opened(root).objects(0).ignored[0]
@@ -279,6 +286,8 @@ def test_bad_voc_folders_are_refused(pascal):
         before = file.read_bytes()
         if what is None:
             file.unlink()
+        elif isinstance(what, bytes):
+            file.write_bytes(what)
         else:
             file.write_text(what(file.read_text()) if callable(what) else what)
         return lambda: file.write_bytes(before)
@@ -287,6 +296,7 @@ def test_bad_voc_folders_are_refused(pascal):
         ("ImageSets/Main/train.txt", None, ["no train part", "trainval.txt"], False),
         ("ImageSets/Segmentation/train.txt", "", ["0 image(s)"], True),
         ("ImageSets/Main/train.txt", "no\nno2", ["no.jpg", "not in"], False),
+        ("ImageSets/Main/train.txt", b"caf\xe9\n", ["train.txt cannot be read", "UTF-8"], False),
         ("JPEGImages/train-00002.jpg", None, ["train-00002.jpg"], False),
         ("Annotations/train-00002.xml", None, ["train-00002.xml"], False),
         ("Annotations/train-00002.xml", "<a>", ["train-00002.xml", "VOC's format"], False),

@@ -62,6 +62,18 @@ def test_parts_have_masks_of_their_own(tmp_path):
     assert open_masks(tmp_path, "test").read(1).tolist() == expected[1].tolist()
 
 
+def test_parts_may_have_other_names(tmp_path):
+    expected = data(tmp_path, part="Training")
+    data(tmp_path, part="Testing", count=2)
+    assert open_masks(tmp_path, "train").read(0).tolist() == expected[0].tolist()
+
+
+def test_hidden_files_are_no_masks(tmp_path):
+    data(tmp_path)
+    (tmp_path / "masks" / "sub" / "._0.png").write_bytes(b"of another system")
+    assert len(open_masks(tmp_path, "train")) == 3
+
+
 def test_other_data_have_none(tmp_path):
     for name in ("images/a.png", "masks/b.png", "other/c.png"):  # three classes
         save(tmp_path / name, np.zeros((4, 4), np.uint8))

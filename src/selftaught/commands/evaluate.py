@@ -17,6 +17,7 @@ from selftaught.commands.parts import KINDS, Kind, Seen, content, kind_of, parts
 from selftaught.commands.scores import Score, mean_score, over_draws, rounded_rows, score_of
 from selftaught.commands.settings import device_of
 from selftaught.errors import UserError
+from selftaught.paths import expanded
 from selftaught.pretrained import Pretrained
 from selftaught.protocols.convex import doubts
 from selftaught.protocols.fewshot import fewshot
@@ -189,12 +190,12 @@ def record(run: str | Path, data: str | Path, found: dict[str, Any]) -> None:
     everything = recorded(run)
     found = merged(everything.get(str(data), {}), found)
     everything[str(data)] = found | {"date": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-    keep(Path(run).expanduser() / RECORD, everything)
+    keep(expanded(run) / RECORD, everything)
 
 
 def recorded(run: str | Path) -> dict[str, Any]:
     """What `record` has kept, by the name of the data."""
-    path = Path(run).expanduser() / RECORD
+    path = expanded(run) / RECORD
     try:
         return json.loads(path.read_text()) if path.exists() else {}
     except ValueError as error:

@@ -16,6 +16,7 @@ from selftaught.commands.finetune import PLACES
 from selftaught.commands.formats import COUNT, FORMATS, GRAPHS, sample, words
 from selftaught.commands.snippets import snippet
 from selftaught.errors import UserError
+from selftaught.paths import expanded
 from selftaught.pretrained import CARD, Pretrained
 from selftaught.runfolder import RunFolder
 
@@ -46,12 +47,12 @@ def export(
         raise UserError(f"no format named {format!r}; use --format {', '.join(FORMATS)}")
     if classifier and format not in GRAPHS:
         raise UserError(f"--classifier is for graphs; use --format {' or '.join(GRAPHS)}")
-    folder = Path(out).expanduser()
+    folder = expanded(out)
     if folder.exists():
         raise UserError(f"{folder} exists and is not overwritten; give another folder to --out")
     encoder = load_classifier(run) if classifier else pretrained.load(run)
     side = _side(encoder, format, size)
-    card = _card(run, encoder, side) | _classified(Path(run).expanduser())
+    card = _card(run, encoder, side) | _classified(expanded(run))
     try:
         folder.mkdir(parents=True)
     except OSError as error:
@@ -101,7 +102,7 @@ def _card(run: str | Path, encoder: Pretrained, side: int) -> dict[str, Any]:
             "mean": list(pixels.mean),
             "std": list(pixels.std),
         },
-        "evaluation": _measured(Path(run).expanduser(), known),
+        "evaluation": _measured(expanded(run), known),
     }
 
 

@@ -15,6 +15,7 @@ from selftaught.commands.settings import readers_for
 from selftaught.data.batches import placed, plain
 from selftaught.data.images import Images
 from selftaught.errors import UserError
+from selftaught.paths import expanded
 from selftaught.pretrained import Pretrained
 from selftaught.report.live import Tell, counted, silent
 
@@ -72,7 +73,7 @@ def cache() -> Path:
     """The folder of cached features: below SELFTAUGHT_CACHE, or the user's cache."""
     own = os.environ.get("SELFTAUGHT_CACHE")
     if own:
-        return Path(own).expanduser() / "features"
+        return expanded(own) / "features"
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "selftaught" / "features"
 

@@ -19,7 +19,9 @@ from selftaught.commands.log import Log
 from selftaught.commands.stop import Stop
 from selftaught.commands.watch import Watch
 from selftaught.data.batches import TRIED, Readers, batches, moved, plain
+from selftaught.data.decode import Broken
 from selftaught.data.images import Images, Skipped, open_images
+from selftaught.data.sources import printable
 from selftaught.errors import Stopped, UserError
 from selftaught.health import Verdict, verdict
 from selftaught.initial import initialise
@@ -53,7 +55,8 @@ class Job:
         self.begun = dist.first(lambda: folder.describe() if folder.begun() else None)
         self.images = self._open(call["data"])
         self.call = self._resolve(call)
-        self.dtype = precision.choose(self.call["precision"], device)
+        wanted = (self.begun or {}).get("precision", self.call["precision"])
+        self.dtype = precision.choose(wanted, device)
         self.pixels = self._pixels()
         self.run = self._build()
         settings.check_split(self.run.batch_size)
@@ -117,8 +120,7 @@ class Job:
     def _build(self) -> Run:
         name, own, seed = self.call["method"], self.call["arguments"], self.call["seed"]
         run = pretrained.rebuild(name, self.pixels, own, seed)
-        saved = self.folder.checkpoints
-        fresh = dist.first(lambda: not (saved.is_dir() and any(saved.iterdir())))
+        fresh = dist.first(lambda: not checkpoint.steps(self.folder.checkpoints))
         if self.call.get("init") and fresh:
             said = initialise(run.method, self.call["init"])
             self.console.print(said)
@@ -149,6 +151,7 @@ class Job:
             "call": self.call,
             "data": data,
             "held_out": self.held,
+            "precision": str(self.dtype).removeprefix("torch."),
             "environment": settings.environment(self.device),
         }
 
@@ -156,6 +159,8 @@ class Job:
         run, p = self.run, self.pixels
         trained = pretrained.parameter_count([run.method]) / 1e6
         how = f"{str(self.dtype).removeprefix('torch.')} on {self.device}, channels last"
+        if self.dtype == torch.bfloat16 and not precision.native_bfloat16(self.device):
+            how += ", slow without bfloat16 in hardware"
         if isinstance(run.method.encoder, ViT):
             fused = run.method.encoder.net.blocks[0].attn.fused_attn
             how += f", {'fused' if fused else 'plain'} attention"
@@ -282,6 +287,20 @@ class Job:
                 "them"
             )
 
+    def _recount(self) -> None:
+        """Forget files that were broken and have been mended since."""
+        listed = self.folder.skipped()
+        if not listed:
+            return
+        still = set()
+        for i, name in enumerate(printable(str(name)) for name in self.images.names):
+            if name in listed:
+                try:
+                    self.images.read(i)
+                except Broken:
+                    still.add(name)
+        self.folder.unskip(listed.keys() - still)
+
     def _explain(self, error: NotFinite, *, saving: bool) -> UserError:
         if not saving:
             return UserError(
@@ -371,6 +390,7 @@ class Job:
 
     def _restore(self) -> int:
         """Put the newest checkpoint back; the step it was saved at."""
+        dist.first(self._recount)
         found = checkpoint.latest(self.folder.checkpoints)
         if found is None:
             self.folder.rewind(0)

@@ -8,11 +8,12 @@ from typing import Any
 
 from selftaught.checkpoint import write_atomic
 from selftaught.errors import UserError
+from selftaught.paths import expanded
 
 
 def new_file(out: str | Path, *endings: str) -> Path:
     """A file that is to be written. Raises UserError for one that exists or cannot be made."""
-    path = Path(out).expanduser()
+    path = expanded(out)
     if path.suffix not in endings:
         wrong = f"no {endings[0]}" if len(endings) == 1 else f"neither {' nor '.join(endings)}"
         raise UserError(f"--out {out} is {wrong}; choose such an ending")
@@ -33,7 +34,7 @@ def own_folder(out: str | Path, ours: Collection[str]) -> Path:
 
     Raises UserError where something else is in it.
     """
-    path = Path(out).expanduser()
+    path = expanded(out)
     if path.is_dir() and any(p.name[0] != "." and p.name not in ours for p in path.iterdir()):
         raise UserError(f"{path} holds other things; give a new folder to --out")
     return path

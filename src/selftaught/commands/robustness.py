@@ -24,6 +24,7 @@ from selftaught.commands.trainings import FineTuneSettings
 from selftaught.data.batches import plain
 from selftaught.data.sources import evenly
 from selftaught.errors import UserError, going_on_by_itself
+from selftaught.paths import expanded
 from selftaught.pretrained import Pretrained
 from selftaught.protocols import attacks, corruptions
 from selftaught.protocols.convex import doubts
@@ -205,12 +206,12 @@ def _supervised(
         budget = {"steps": steps, "minutes": None, "seed": seed, "precision": "auto"}
         call = call_of(data, like.pixels.size, arguments, **budget)
         call |= {"method": "from scratch", "items": some.digest}
-        path = Path(run).expanduser() / SUPERVISED / _key(call, train, like.card)
+        path = expanded(run) / SUPERVISED / _key(call, train, like.card)
         training = Training(RunFolder(path), call, device, console, like.card)
         with going_on_by_itself():
             Classifying(training, some, scratch=True).complete()
     else:
-        root = Path(folder).expanduser()
+        root = expanded(folder)
         path = root / "from-scratch" if (root / "from-scratch").is_dir() else root
     network, card = trained_classifier(path)
     there = RunFolder(path).describe()["data"]["fingerprint"]
@@ -346,7 +347,7 @@ def _record(run: str | Path, data: str | Path, found: dict[str, Any]) -> None:
 
     A folder that cannot be written to stays as it is, with a warning.
     """
-    path = Path(run).expanduser() / "robustness.json"
+    path = expanded(run) / "robustness.json"
     try:
         everything = json.loads(path.read_text()) if path.exists() else {}
     except ValueError as error:

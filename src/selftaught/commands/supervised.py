@@ -21,6 +21,7 @@ from selftaught.errors import UserError
 from selftaught.health import Verdict, verdict
 from selftaught.method import Method
 from selftaught.nn.heads import ClassScores, first_layers
+from selftaught.paths import expanded
 from selftaught.recipes.run import Pixels
 from selftaught.recipes.shared import Look
 from selftaught.report.live import Doing, Tell, silent
@@ -134,7 +135,7 @@ def kept_by_default(run: str | Path, card: Mapping[str, Any]) -> int:
     None of an encoder alone, and none at small scale: there fine-tuning from the head of simclr_v2
     costs accuracy (Fashion-MNIST, 600 labels: 81.1 % instead of 82.7).
     """
-    if "architecture" in card or not (Path(run).expanduser() / "checkpoints").is_dir():
+    if "architecture" in card or not (expanded(run) / "checkpoints").is_dir():
         return 0
     if RunFolder(run).describe()["call"].get("scale") != "paper":
         return 0
@@ -162,7 +163,7 @@ def trained_classifier(run: str | Path) -> tuple[ClassScores, dict[str, Any]]:
     ``run`` is the folder of `distill`, of `finetune` or of one of its two runs. Raises UserError
     where there is none.
     """
-    root = Path(run).expanduser()
+    root = expanded(run)
     place = root / "fine-tuned" if (root / "fine-tuned").is_dir() else root
     card = pretrained.read_card(place)
     found = checkpoint.latest(place / "checkpoints")

@@ -113,6 +113,11 @@ def _images(
     if len(images) < len(said["images"]) or len(set(names.values())) < len(said["categories"]):
         raise UserError(f"{path} has an image or a category twice; mend it")
     own = tuple(names[k] for k in sorted(names)) if classes is None else tuple(classes)
+    if masks and len(own) >= VOID:
+        raise UserError(
+            f"{path} has {len(own)} categories, and a mask tells at most {VOID - 1} apart; leave "
+            "some out, or take detection"
+        )
     labels = {name: k for k, name in enumerate(own, 1)}
     bad = []
     for a in said["annotations"]:

@@ -9,6 +9,7 @@ from selftaught.data.coco import is_coco, open_coco
 from selftaught.data.images import Part
 from selftaught.data.voc import is_voc, open_voc
 from selftaught.errors import UserError
+from selftaught.paths import expanded
 
 
 def open_annotated(
@@ -24,7 +25,7 @@ def open_annotated(
     ``masks`` asks for the class of each pixel instead of boxes; ``classes`` are those of the part
     that is trained on, whose numbers the test part has too. Raises UserError.
     """
-    root = Path(data).expanduser()
+    root = expanded(data)
     if not root.is_dir():
         raise UserError(f"there is no folder {data}; give one in COCO's or VOC's format")
     for known, opened in ((is_coco, open_coco), (is_voc, open_voc)):

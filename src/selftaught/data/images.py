@@ -29,6 +29,7 @@ from selftaught.data.sources import (
     recoloured,
 )
 from selftaught.errors import UserError
+from selftaught.paths import expanded
 
 Part = Literal["train", "test"]
 IMAGES, MASKS = "images", "masks"  # folders of a part whose images have masks
@@ -97,7 +98,7 @@ def open_images(
         x = torch.from_numpy(items)
         x = x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2)
         return ArrayImages(recoloured(x, channels or (1 if x.shape[1] == 1 else 3)), source.name)
-    root = Path(data).expanduser()
+    root = expanded(data)
     if part == "train" or channels:
         return FolderImages(root, items, channels)
     train = FolderImages(root, list(source.items("train")))
@@ -170,7 +171,7 @@ def _open(data: str | Path, part: Part) -> _Source:
 
 
 def _source(data: str | Path) -> _Source:
-    path = Path(data).expanduser()
+    path = expanded(data)
     if os.path.isdir(path):
         return _idx(path) if _idx_file(path, "train", "images", 3) else _folder(path)
     if os.path.isfile(path) and path.suffix == ".npz":
@@ -364,7 +365,7 @@ def _read_idx(path: Path, ndim: int) -> np.ndarray:
 
 def _torchvision(name: str) -> _Source:
     kind, choices = _TORCHVISION[name]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "selftaught"
+    cache = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "selftaught"
 
     def load(part: Part) -> Any:
         from torchvision import datasets

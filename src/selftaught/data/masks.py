@@ -10,9 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from selftaught.data.decode import MEGAPIXELS, Broken, size
-from selftaught.data.images import IMAGES, MASKS, Part, open_images
+from selftaught.data.images import IMAGES, MASKS, PARTS, Part, open_images
 from selftaught.data.sources import digest_of_files
 from selftaught.errors import UserError
+from selftaught.paths import expanded
 
 VOID = 255  # a pixel of no class
 
@@ -65,13 +66,13 @@ def open_masks(data: str | Path, part: Part) -> Masks | None:
     whose pixels are class ids (0 to 254, or 255 for none); both may lie below ``train/`` and
     ``test/``. Raises UserError for an image without a mask and a mask without an image.
     """
-    root = Path(data).expanduser()
+    root = expanded(data)
     if not root.is_dir():
         return None
     images = open_images(data, part).names
     before = images[0].partition(f"{IMAGES}/")[0]  # of its part
     folder = root / before / MASKS
-    if before not in ("", "train/", "test/", "val/") or not folder.is_dir():
+    if (before and before[:-1].lower() not in PARTS) or not folder.is_dir():
         return None
     if not all(name.startswith(f"{before}{IMAGES}/") for name in images):
         return None
@@ -83,7 +84,7 @@ def open_masks(data: str | Path, part: Part) -> Masks | None:
             f"{_mask_of(missing[0], before)} there"
         )
     there = {os.path.relpath(file, root) for file in folder.rglob("*.png")}
-    extra = sorted(there - set(masks))
+    extra = sorted(name for name in there - set(masks) if "/." not in name)  # hidden: none of ours
     if extra or len(set(masks)) < len(masks):
         first = extra[0] if extra else max(masks, key=masks.count)
         raise UserError(f"{root / first} is the mask of no image or of several; give each its own")

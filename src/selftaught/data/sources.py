@@ -223,11 +223,15 @@ def digest_of_files(root: Path, names: Sequence[str], *, times: bool = False) ->
 
 
 def folder_name(root: Path) -> str:
-    """The folder's own name, also of `.`."""
-    return os.path.basename(os.path.abspath(root))
+    """The folder's own name, also of `.`, `printable`."""
+    return printable(os.path.basename(os.path.abspath(root)))
+
+
+#: what ends a line or a field for some reader of text
+SEPARATORS = "\t\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029"
 
 
 def printable(name: str) -> str:
     """A file's name on one line of any text file: what is not Unicode, and line ends, escaped."""
     text = name.encode("utf-8", "backslashreplace").decode()
-    return text.translate({ord(c): repr(c)[1:-1] for c in "\t\n\r"})
+    return text.translate({ord(c): repr(c)[1:-1] for c in SEPARATORS})

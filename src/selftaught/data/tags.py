@@ -11,6 +11,7 @@ from torch import Tensor
 
 from selftaught.data.images import Part, open_images, read_npz
 from selftaught.errors import UserError
+from selftaught.paths import expanded
 
 FILE = "labels.csv"
 
@@ -30,7 +31,7 @@ def open_tags(data: str | Path, part: Part) -> Tags | None:
     ``labels.csv``: a header ``name,CLASS,...`` and a row of 0, 1 or -1 for each image, whose name
     is its path inside the folder. Raises UserError for whatever does not fit.
     """
-    path = Path(data).expanduser()
+    path = expanded(data)
     if path.is_file() and path.suffix == ".npz":
         return _npz(path, part)
     if (path / FILE).is_file():

@@ -59,7 +59,11 @@ def open_voc(
     for. Raises UserError.
     """
     path = _list(root, part, masks)
-    names = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); save it as UTF-8 text") from error
+    names = [line.split()[0] for line in lines if line.strip()]
     if len(names) < 2:
         raise UserError(f"{path} lists {len(names)} image(s); give at least 2")
     listed = [f"{name}.jpg" for name in names]

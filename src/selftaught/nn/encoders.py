@@ -88,8 +88,8 @@ def build(
     of one place of the map. Without a ``patch`` it is the one of the name, as in
     vit_base_patch16_224, where that gives 7 x 7 places or more, else `patch_for` the size.
     ``width`` is for dcgan: channels of its first convolution. Raises UserError for an unknown name,
-    naming the nearest, for a network that cannot see such images, for a patch that does not tile the
-    image and for a stride that the network cannot have.
+    naming the nearest, for a network that cannot see such images, for a patch that does not tile
+    the image and for a stride that the network cannot have.
     """
     if name in RESNETS:
         stem = RESNETS[name]
