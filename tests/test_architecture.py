@@ -22,7 +22,7 @@ ALLOWED = {
     "cores": set(),
     "errors": set(),
     "seeds": set(),
-    "precision": set(),
+    "precision": {"errors"},
     "dist": {"errors"},
     "trees": set(),
     "paths": {"errors"},

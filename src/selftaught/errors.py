@@ -18,6 +18,13 @@ def above_zero(**settings: float) -> None:
             raise UserError(f"{_found(name, value)} above 0")
 
 
+def from_zero(**settings: float) -> None:
+    """Raises UserError for the first of these settings that is below 0."""
+    for name, value in settings.items():
+        if not value >= 0:
+            raise UserError(f"{_found(name, value)} from 0")
+
+
 def from_zero_to_one(**settings: float) -> None:
     """Raises UserError for the first of these settings that is not from 0 to 1."""
     for name, value in settings.items():

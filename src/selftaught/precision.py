@@ -8,6 +8,8 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+from selftaught.errors import UserError
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -45,10 +47,12 @@ def native_bfloat16(device: torch.device) -> bool:
 
 
 def choose(name: str, device: torch.device) -> torch.dtype:
-    """``auto`` is bfloat16 where it is native, else float32."""
+    """``auto`` is bfloat16 where it is native, else float32. Raises UserError for other names."""
     if name == "auto":
         return torch.bfloat16 if native_bfloat16(device) else torch.float32
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+    if name not in ("float32", "bfloat16"):
+        raise UserError(f"a precision of {name!r}; use auto, float32 or bfloat16")
+    return getattr(torch, name)
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:

@@ -1,5 +1,6 @@
 """Trained encoders: how they are written, loaded and used."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -164,6 +165,20 @@ def load(run: str | Path) -> Pretrained:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} is damaged: {reason}; export it again") from error
     return encoder
+
+
+def raw(tensor: Tensor) -> Tensor:
+    """The bytes of a tensor, on the CPU: NaN equals itself there."""
+    return tensor.cpu().contiguous().flatten().view(torch.uint8)
+
+
+def weights_digest(net: nn.Module) -> str:
+    """Tells a network's weights and buffers from others, 32 hex digits."""
+    found = hashlib.sha256()
+    for name, tensor in net.state_dict().items():
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(raw(tensor).numpy().data)
+    return found.hexdigest()[:32]
 
 
 def untrained(card: dict[str, Any], seed: int | None = None) -> Pretrained:

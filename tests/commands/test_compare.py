@@ -75,6 +75,28 @@ def test_another_budget_is_refused(capsys, data, tmp_path):
     refused(call(capsys, *words(data, tmp_path / "out", steps=4)), "steps")
 
 
+def test_what_is_left_out_later_is_refused_too(capsys, data, tmp_path):
+    out = tmp_path / "out"
+    assert call(capsys, *words(data, out, "--no-flip", "--seed", 3, methods="simclr")).code == 0
+    refused(call(capsys, *words(data, out)), "flip was False, not True", "seed was 3, not 0")
+    more = ("--set", "encoder=resnet-nono")
+    refused(call(capsys, *words(data, tmp_path / "b", *more)), "did you mean")
+    assert call(capsys, *words(data, tmp_path / "b", methods="simclr")).code == 0
+
+
+def test_corrected_labels_are_looked_at_again(capsys, tmp_path):
+    x, out = tmp_path / "x.npz", tmp_path / "out"
+    archive(x, y=np.arange(48)[::-1] // 3 % 3)
+    assert call(capsys, *words(x, out, methods="simclr")).code == 0
+    before = json.loads((out / "compare.json").read_text())
+    archive(x)
+    assert call(capsys, *words(x, out)).code == 0
+    found = json.loads((out / "compare.json").read_text())
+    run = json.loads((out / "simclr" / "run.json").read_text())
+    assert run["evaluation"]["content"] == evaluate(out / "simclr", x)["content"]
+    assert found["pixels"] != before["pixels"]
+
+
 def test_each_method_has_the_parameters_that_it_knows(capsys, data, tmp_path):
     out = tmp_path / "out"
     more = ("--set", "encoder=vit-nano", "batch-size=16", "temperature=0.3")

@@ -128,3 +128,5 @@ def test_bad_input(capsys, teacher, finished, few, tmp_path):
     refused(taught(capsys, tmp_path / "no", few, tmp_path / "a"), "there is no run")
     refused(taught(capsys, teacher, few, tmp_path / "b", student="resnt18"), "did you mean")
     refused(taught(capsys, teacher, few, tmp_path / "c", "--temperature", 0), "--temperature above")
+    for more in (("--batch-size", 1), ("--lr=-1",), ("--weight-decay=-1",)):
+        refused(taught(capsys, teacher, few, tmp_path / "d", *more), more[0].split("=")[0])

@@ -44,6 +44,13 @@ def test_json(capsys, folder):
     assert found["seconds_per_epoch"] == pytest.approx(found["seconds_per_step"])
 
 
+def test_a_method_that_clusters_first(capsys, data):
+    more = ("--method", "deepcluster", "--set", "clusters=4", "components=4", "optimizer=sgd")
+    answer = call(capsys, "doctor", data, *more, "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["seconds_per_epoch"] > 0
+
+
 def test_labels_are_counted_only(capsys, data):
     answer = call(capsys, "doctor", data)
     assert answer.code == 0

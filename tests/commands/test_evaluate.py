@@ -417,3 +417,20 @@ def test_queries_without_a_class_in_train_are_said(finished, tmp_path):
         if found["notes"]["encoder"]:
             break
     assert found["notes"]["encoder"]["retrieval/map"] == "of the 9 of 10 whose class is in train"
+
+
+def test_what_was_found_before_stays_whether_or_not_broken_images_were_met():
+    one = {"split": "s", "content": "c", "train": 199, "test": 49, "versions": {"knn": 1}}
+    two = one | {"train": 200, "test": 50, "versions": {"linear_sgd": 1}}
+    for found, name in ((one, "knn/20"), (two, "linear_sgd")):
+        found |= {part: {"encoder": {name: 1}} for part in ("rows", "intervals", "sd", "notes")}
+    for before, after in ((one, two), (two, one)):
+        found = merged(before, after)
+        assert found["rows"]["encoder"].keys() == {"knn/20", "linear_sgd"}
+        assert (found["train"], found["test"]) == (199, 49)
+    assert merged(one, two | {"content": "d"})["rows"] == two["rows"]
+
+
+def test_no_protocol_is_one_line(finished, few):
+    with pytest.raises(UserError, match="name one or more"):
+        evaluate(finished, few, protocols=[])

@@ -214,6 +214,18 @@ def test_the_settings_stay_those_it_began_with(capsys, finished, few, tmp_path):
     assert tree(out) == before
 
 
+def test_the_weights_stay_those_it_began_with(capsys, finished, few, tmp_path):
+    run, moved, out = tmp_path / "run", tmp_path / "moved", tmp_path / "out"
+    shutil.copytree(finished, run)
+    assert tune(capsys, run, few, out).code == 0
+    run.rename(moved)
+    assert tune(capsys, moved, few, out, "--resume").code == 0  # the same weights elsewhere
+    assert call(capsys, *training("simclr", few, run, "--seed", 5, steps=2)).code == 0
+    before = tree(out)
+    refused(tune(capsys, run, few, out, "--resume"), "begun from other weights", "--out")
+    assert tree(out) == before
+
+
 def test_the_labelled_items_stay_those_it_began_with(capsys, finished, few, tmp_path):
     data, out = archive(tmp_path / "x.npz", 60), tmp_path / "out"
     words = ("finetune", finished, data, "--out", out, "--steps", 2, "--batch-size", 8, "--resume")
@@ -243,7 +255,11 @@ def test_bad_input(capsys, finished, few, tmp_path):
     words = ("finetune", finished, few, "--out", out)
     refused(call(capsys, *words, "--labels", "some"), "--labels some is not understood")
     refused(call(capsys, *words, "--labels", "99-per-class"), "up to 20-per-class")
-    refused(call(capsys, *words, "--layer-decay", 0), "--layer-decay up to 1")
+    refused(call(capsys, *words, "--layer-decay", 0), "--layer-decay above 0")
+    for more in (("--batch-size", 0), ("--batch-size", 1), ("--weight-decay=-1",)):
+        answer = call(capsys, *words, *more)
+        refused(answer, "from")
+        assert "Error parsing" not in answer.err
     refused(call(capsys, *words, "--mix", 2), "a mix of 2")
     refused(call(capsys, *words, "--steps", 1, "--minutes", 1), "two budgets")
     refused(call(capsys, "finetune", tmp_path / "no", few, "--out", out), "there is no run")

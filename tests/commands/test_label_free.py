@@ -43,6 +43,34 @@ def test_runs_of_one_method_side_by_side(capsys, finished, many):
     assert rows[str(finished)] == rows["encoder"] != rows["random"]
 
 
+def test_a_run_of_a_baselines_name_has_a_row_of_its_own(
+    capsys, finished, many, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    words = ("evaluate", finished, "--data", many, "--label-free", "--json")
+    plain = json.loads(call(capsys, *words).out)["rows"]
+    for name in ("encoder", "random"):
+        training_of = training("simclr", many, tmp_path / name, "--seed", 3, steps=2)
+        assert call(capsys, *training_of).code == 0
+        rows = json.loads(call(capsys, *words, "--against", name).out)["rows"]
+        assert plain.items() <= rows.items()
+        assert rows[f"./{name}"] not in plain.values()
+
+
+def test_networks_that_saw_labels_are_others(capsys, finished, few, many, tmp_path):
+    out = tmp_path / "out"
+    assert call(capsys, "finetune", finished, few, "--out", out, "--steps", 2).code == 0
+    words = ("evaluate", out / "fine-tuned", "--data", many, "--label-free", "--against")
+    refused(call(capsys, *words, finished), "fine-tuned", "one method and encoder only")
+    refused(call(capsys, *words, out / "from-scratch"), "from scratch")
+
+
+def test_what_is_of_labels_is_refused(capsys, finished, many):
+    words = ("evaluate", finished, "--data", many, "--label-free")
+    refused(call(capsys, *words, "--test", many), "--test")
+    refused(call(capsys, *words, "--protocols", "knn"), "--protocols")
+
+
 def test_it_refuses_to_compare_across_methods_and_encoders(capsys, finished, many, tmp_path):
     card = json.loads((finished / "encoder.json").read_text())
     other = {"moco_v3": card | {"recipe": "moco_v3"}}

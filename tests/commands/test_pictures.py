@@ -166,6 +166,7 @@ def test_bad_input(run, data, tmp_path, capsys):
     refused(call(capsys, "sample", run, "--out", taken, "--data", data), "--encoder and --data")
     new = ("--out", tmp_path / "new.png", "--count")
     refused(call(capsys, "sample", run, *new, -3), "--count with 1 or more")
+    refused(call(capsys, "sample", run, *new, 3, "--between", data), "between others are 64")
     refused(call(capsys, "reconstruct", run, data, *new, 0), "--count with 1 or more")
     refused(call(capsys, *training("mae", data, tmp_path / "x", "--draw-every", "-1")), "0 or more")
 

@@ -32,6 +32,7 @@ from commands.tiny import (
 from selftaught import checkpoint
 from selftaught.cli import main
 from selftaught.commands import job
+from selftaught.errors import UserError
 from selftaught.methods.simclr import SimCLR
 from selftaught.recipes import RECIPES
 
@@ -656,6 +657,24 @@ def test_a_folder_whose_name_is_not_utf8(capsys, tmp_path):
     answer = on_files(capsys, tmp_path / "caf\udce9", tmp_path / "run", "--epochs", 1, batch=20)
     assert answer.code == 0, answer.err
     assert described(tmp_path / "run")["finished"]
+
+
+@pytest.mark.parametrize("more", [{"evaluate": False}, {"scale": "huge"}, {"precision": "fp16"}])
+def test_a_word_that_is_none_is_one_line(data, tmp_path, more):
+    with pytest.raises(UserError, match="auto"):
+        selftaught.pretrain("simclr", data, out=tmp_path / "run", steps=1, **more)
+
+
+def test_corrected_labels_of_a_finished_run_are_looked_at(capsys, tmp_path):
+    x, run = tmp_path / "x.npz", tmp_path / "run"
+    words = training("simclr", archive(x, y=np.arange(48) // 16), run, steps=1)
+    words = [word for word in words if word not in ("--evaluate", "off")]
+    assert call(capsys, *words).code == 0
+    before = described(run)["evaluation"]
+    archive(x)
+    assert call(capsys, *words, "--resume").code == 0
+    assert described(run)["evaluation"]["content"] != before["content"]
+    assert described(run)["evaluation"]["rows"] != before["rows"]
 
 
 @pytest.mark.parametrize("out", ["a" * 300, "~nobodyhere/run"])

@@ -146,6 +146,14 @@ def test_networks_that_cut_the_gradient_are_flat(capsys, few, tmp_path):
     assert "no gradient, so not attacked: this encoder 100 %" in " ".join(answer.out.split())
 
 
+def test_a_class_of_the_test_part_alone_is_never_found(finished, tmp_path):
+    more = {"x_test": np.zeros((12, 8, 8), np.uint8), "y_test": np.arange(12) % 6}
+    data = archive(tmp_path / "x.npz", 60, **more)
+    options = {"steps": 2, "attacks": ["fgsm"], "epsilons": [1], "corruptions": [], "quiet": True}
+    found = robustness(shutil.copytree(finished, tmp_path / "run"), data, **options)["rows"]
+    assert all(row["clean"] <= 50 for row in found.values())
+
+
 def brief(run, data, **more):
     options = {"attacks": [], "corruptions": [], "images": 10, "quiet": True, "steps": 2}
     return robustness(run, data, **options | more)["supervised"]["folder"]

@@ -69,6 +69,23 @@ def test_a_perfect_ranking_is_one_and_the_interval_holds_the_value():
     assert mean_precision(*draw()) == mean_precision(*draw())
 
 
+def test_a_class_that_nothing_is_said_of():
+    scores, truth = draw()
+    truth[:, 2] = -1
+    found = average_precision(scores, truth)
+    assert (
+        found.area.isnan().tolist()
+        == found.eleven.isnan().tolist()
+        == [False] * 2
+        + [
+            True,
+            False,
+            False,
+        ]
+    )
+    assert mean_precision(scores, truth)["map11"][0] > 0
+
+
 def test_nothing_to_find():
     scores, truth = draw()
     with pytest.raises(UserError, match="no test sample has any label"):

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 from collections import Counter
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 
@@ -73,14 +74,25 @@ def run(data: str, *, pace: Pace = LongPace()):
     return data, pace
 
 
-def rest(data: str, *, limit: int | None = None, deep: bool = False, note: str = ""):
+Kind = Literal["slow", "fast"]
+
+
+def rest(
+    data: str,
+    *,
+    limit: int | None = None,
+    deep: bool = False,
+    note: str = "",
+    kind: Kind = "slow",
+):
     """Rest."""
-    return data, limit, deep, note
+    return data, limit, deep, note, kind
 
 
 def test_words_are_read_as_the_parameters_kind():
-    words = ("legs=4", "rate=0.5", "name=a=b", "deep=true", "limit=7", "odd=x")
+    words = ("legs=4", "rate=0.5", "name=a=b", "deep=true", "limit=7", "odd=x", "kind=fast")
     expected = {"legs": 4, "rate": 0.5, "name": "a=b", "deep": True, "limit": 7, "odd": "x"}
+    expected |= {"kind": "fast"}
     assert read(words, [walk, rest]) == expected
     assert read((), [walk]) == {}
 
@@ -91,6 +103,7 @@ def test_words_are_read_as_the_parameters_kind():
         ("legs", "write name=value"),
         ("legs=four", "legs=four; give a number"),
         ("deep=yes", "give true or false"),
+        ("kind=odd", "kind=odd; give slow or fast"),
     ],
 )
 def test_other_words_are_refused(word, hint):

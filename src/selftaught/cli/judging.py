@@ -8,13 +8,15 @@ from tyro.conf import Positional
 from selftaught.cli.options import Device, print_json
 from selftaught.errors import UserError
 
+PROTOCOLS = "knn,logreg"  # where none is asked for
+
 
 def evaluate(
     run: Positional[Path],
     *,
     data: tuple[str, ...],
     test: str | None = None,
-    protocols: str = "knn,logreg",
+    protocols: str = PROTOCOLS,
     label_free: bool = False,
     against: tuple[Path, ...] = (),
     device: Device = "auto",
@@ -44,6 +46,8 @@ def evaluate(
         raise UserError("no data to evaluate on; give --data labelled images")
     if test is not None and len(data) > 1:
         raise UserError(f"one --test for {len(data)} data sets; evaluate each with its own")
+    if label_free and (test is not None or protocols != PROTOCOLS):
+        raise UserError("--label-free takes neither --test nor --protocols; leave them out")
     if against and not label_free:
         raise UserError("--against is for --label-free; evaluate each run by itself")
     console, options = terminal(quiet=json), {"test": test, "device": device, "cached": True}

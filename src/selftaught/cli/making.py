@@ -128,7 +128,7 @@ def sample(
     run: Positional[Path],
     *,
     out: Path,
-    count: int = 64,
+    count: int | None = None,
     between: str | None = None,
     encoder: Path | None = None,
     data: str | None = None,
@@ -141,7 +141,7 @@ def sample(
     Args:
         run: folder of a run of a method that makes new images, finished or not.
         out: a new .png file.
-        count: images to draw.
+        count: images to draw; 64 if it is not given.
         between: images, between whose codes the new ones lie.
         encoder: folder of a run whose features say how the new images lie to those of --data.
         data: real images.

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -46,4 +47,5 @@ def _one_line(box: str) -> str:
     """The words of tyro's boxed message, without its title and its pointer to the help."""
     lines = [line.strip(" │╭╮╰╯─") for line in box.splitlines()]
     _title, *words = [line for line in lines if line] or ["", "the arguments are not understood"]
-    return " ".join(words).partition(" For full helptext")[0]
+    said = " ".join(words).partition(" For full helptext")[0]
+    return re.sub(r"^(-+ )?Error parsing \S*tyro-dummy\S* ", "", said)  # of settings as a whole

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from selftaught import checkpoint, recipes
+from selftaught import checkpoint, pretrained, recipes
 from selftaught.commands import settings
-from selftaught.commands.evaluate import evaluate
+from selftaught.commands.evaluate import evaluate, still
 from selftaught.commands.outputs import own_folder
 from selftaught.commands.pretrain import pretrain
 from selftaught.data.images import open_labels
@@ -57,15 +57,23 @@ def compare(
     own = shared_out(parameters, {name: recipes.find(name) for name in methods})
     console, places = terminal(quiet=quiet), {name: name.replace(":", ".") for name in methods}
     folder = own_folder(out, (*places.values(), "compare.json", "compare.md"))
+    call = {"steps": steps, "minutes": minutes, "size": size, "flip": flip, "seed": seed or 0}
+    call |= {"parameters": json.loads(json.dumps(parameters))}
+    summary = folder / "compare.json"
+    _require_same(summary, call)
     pixels: dict[str, Any] = {}  # what their evaluation says, once it is known
-    found: dict[str, Any] = {"methods": {}}
+    found: dict[str, Any] = {"call": call, "methods": {}}
     for name in methods:
         place = folder / places[name]
         options = {"steps": steps, "minutes": minutes, "seed": seed}
         options |= {"size": size, "flip": flip, "quiet": quiet}
         options |= {"device": device, "resume": True, "evaluate": "off"}
-        with going_on_by_itself():
-            run = pretrain(name, data, out=place, **options, **own[name])
+        try:
+            with going_on_by_itself():
+                run = pretrain(name, data, out=place, **options, **own[name])
+        finally:
+            if RunFolder(place).begun() and not summary.exists():
+                checkpoint.write_atomic(summary, json.dumps({"call": call}, indent=2).encode())
         try:
             if "evaluation" in run or open_labels(data, "train") is not None:
                 with Doing(console) as doing:
@@ -76,9 +84,20 @@ def compare(
         found["methods"][name] = _row(run, RunFolder(place))
         console.print(f"{name}: {run['verdict']['word']}")
     found |= {"pixels": pixels.get("rows"), "labels": bool(pixels)}
-    checkpoint.write_atomic(folder / "compare.json", json.dumps(found, indent=2).encode())
+    checkpoint.write_atomic(summary, json.dumps(found, indent=2).encode())
     checkpoint.write_atomic(folder / "compare.md", table.markdown(table.compared(found)).encode())
     return found
+
+
+def _require_same(summary: Path, call: dict[str, Any]) -> None:
+    """Raises UserError where something else was asked for before in that folder."""
+    if not summary.exists():
+        return
+    try:
+        before = json.loads(summary.read_text()).get("call", call)
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{summary} is damaged ({error}); remove it and compare again") from error
+    settings.require_same(f"the comparison in {summary.parent}", before, call)
 
 
 def _evaluated(
@@ -90,7 +109,7 @@ def _evaluated(
     tell: Tell,
 ) -> dict[str, Any]:
     """The run with its evaluation; raw pixels are the same for all methods and taken once."""
-    if "evaluation" in run:
+    if "evaluation" in run and still(run["evaluation"], data, pretrained.read_card(place)):
         return run
     rows = ("encoder", "random") if pixels else ("encoder", "random", "pixels")
     result = evaluate(place, data, device=device, rows=rows, tell=tell)

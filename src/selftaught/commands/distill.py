@@ -80,7 +80,7 @@ def distill(
     asked = call_of(data, card["pixels"]["size"], arguments, **budget) | {"method": "distilled"}
     split = _split(data, labels, test, card)
     shown = _shown(data, split, labels, seed or 0)
-    asked |= {"items": digest(*shown)}
+    asked |= {"items": digest(*shown), "weights": pretrained.weights_digest(teacher)}
     same_settings(place, asked, DistilSettings)
     job = Distilling(Training(place, asked, device, console, card), teacher, shown)
     sizes = {

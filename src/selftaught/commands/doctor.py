@@ -1,6 +1,7 @@
 """What is in the data, what is broken and what a step costs, before any run."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import torch
 
 from selftaught import precision, pretrained
 from selftaught.commands import settings
-from selftaught.data.batches import batches, moved
+from selftaught.data.batches import batches, moved, plain
 from selftaught.data.images import check, open_images, open_labels
 from selftaught.errors import UserError
+from selftaught.method import ViewBatch
 from selftaught.recipes import find
 from selftaught.report.console import terminal
 from selftaught.report.live import clock
@@ -92,15 +94,23 @@ def _time(
     dtype = precision.choose("auto", place)
     began = time.perf_counter()
     drawn = (moved(batch, place) for batch, _ in found)
-    waiting = 0.0
+    views, first, waiting = pretrained.plain_views(pixels), 0.0, 0.0
+
+    def survey() -> Iterator[ViewBatch]:
+        for index, x in plain(images, views, run.batch_size):
+            yield moved(ViewBatch((x,), index), place)
+
+    looks = {"survey": survey, "survey_every": run.survey_every}
     try:
-        for step in fit(run.method, drawn, run.optimizer, steps=STEPS + 1, dtype=dtype):
+        for step in fit(run.method, drawn, run.optimizer, steps=STEPS + 1, dtype=dtype, **looks):
             waiting += step.waiting
             if step.number == 1:
-                waiting, began = 0.0, time.perf_counter()
+                first, waiting, began = time.perf_counter() - began, 0.0, time.perf_counter()
     except NotFinite as error:
         raise UserError(f"{error} of those that were timed; try --set lr=... lower") from error
     seconds = (time.perf_counter() - began) / STEPS
+    steps = len(images) // run.batch_size  # an epoch
+    looking = steps / run.survey_every * max(0.0, first - seconds) if run.survey_every else 0.0
     return {
         "encoder": own.get("encoder"),
         "batch_size": run.batch_size,
@@ -108,6 +118,6 @@ def _time(
         "seconds_per_step": seconds,
         "samples_per_second": run.batch_size / seconds,
         "waiting": min(1.0, waiting / STEPS / seconds),
-        "seconds_per_epoch": seconds * (len(images) // run.batch_size),
+        "seconds_per_epoch": seconds * steps + looking,
         "epochs": run.epochs,
     }

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,14 +11,13 @@ from torch import Tensor
 
 from selftaught import pretrained
 from selftaught.commands import probes
-from selftaught.commands.features import raw
 from selftaught.commands.outputs import keep
 from selftaught.commands.parts import KINDS, Kind, Seen, content, kind_of, parts
 from selftaught.commands.scores import Score, mean_score, over_draws, rounded_rows, score_of
 from selftaught.commands.settings import device_of
 from selftaught.errors import UserError
 from selftaught.paths import expanded
-from selftaught.pretrained import Pretrained
+from selftaught.pretrained import Pretrained, raw
 from selftaught.protocols.convex import doubts
 from selftaught.protocols.fewshot import fewshot
 from selftaught.protocols.grouping import clustering
@@ -135,6 +134,8 @@ def evaluate(
     already. ``tell`` hears what is being done. Raises UserError where labels are missing, a
     protocol is unknown or made for other data, and for an encoder whose features are not finite.
     """
+    if not protocols:
+        raise UserError("no protocol to evaluate by; name one or more")
     asked, everything = _protocols(protocols), "all" in protocols
     encoder = run if isinstance(run, Pretrained) else pretrained.load(run)
     kind = kind_of(data)
@@ -181,6 +182,15 @@ def evaluate(
     }
 
 
+def still(found: Mapping[str, Any], data: str | Path, card: Mapping[str, Any]) -> bool:
+    """Whether what was found is of the images and labels that are there now.
+
+    By its ``content``; of earlier versions' findings, which have none, nothing else is known.
+    """
+    train, held, _ = parts(data, None, kind_of(data), card=card)
+    return found.get("content") in (None, content(train, held))
+
+
 def record(run: str | Path, data: str | Path, found: dict[str, Any]) -> None:
     """Add what was found to ``evaluation.json`` in the run's folder, by the name of the data.
 
@@ -204,15 +214,16 @@ def recorded(run: str | Path) -> dict[str, Any]:
 
 def merged(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     """What was found, and what protocols found before that it lacks, on the same data."""
-    if any(before.get(key) != found.get(key) for key in ("split", "train", "test", "content")):
+    if any(before.get(key) != found.get(key) for key in ("split", "content")):
         return found
+    sound = {part: min(before[part], found[part]) for part in ("train", "test")}  # images
     parts = {}
     for part in ("rows", "intervals", "sd", "notes"):
         parts[part] = {}
         for row, new in found[part].items():
             old = before.get(part, {}).get(row, {}).items()
             parts[part][row] = {n: v for n, v in old if n not in found["rows"][row]} | new
-    return found | parts | {"versions": before["versions"] | found["versions"]}
+    return found | parts | sound | {"versions": before["versions"] | found["versions"]}
 
 
 def _measured(names: Iterable[str], seen: Seen, left_out: dict[str, str] | None) -> Measured:

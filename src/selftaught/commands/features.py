@@ -16,7 +16,7 @@ from selftaught.data.batches import placed, plain
 from selftaught.data.images import Images
 from selftaught.errors import UserError
 from selftaught.paths import expanded
-from selftaught.pretrained import Pretrained
+from selftaught.pretrained import Pretrained, weights_digest
 from selftaught.report.live import Tell, counted, silent
 
 BATCH = 128
@@ -64,11 +64,6 @@ def finite(x: Tensor) -> Tensor:
     return x
 
 
-def raw(tensor: Tensor) -> Tensor:
-    """The bytes of a tensor, on the CPU: NaN equals itself there."""
-    return tensor.cpu().contiguous().flatten().view(torch.uint8)
-
-
 def cache() -> Path:
     """The folder of cached features: below SELFTAUGHT_CACHE, or the user's cache."""
     own = os.environ.get("SELFTAUGHT_CACHE")
@@ -80,11 +75,9 @@ def cache() -> Path:
 
 def _place(net: torch.nn.Module, like: Pretrained, images: Images) -> Path:
     """A file whose name tells these weights, this preprocessing and these images from others."""
-    digest = hashlib.sha256(f"2 {like.card.get('recipe')} {like.card.get('arguments')}".encode())
+    digest = hashlib.sha256(f"3 {like.card.get('recipe')} {like.card.get('arguments')}".encode())
     digest.update(f"{like.pixels} {images.stamp()}".encode())
-    for name, tensor in net.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(raw(tensor).numpy().data)
+    digest.update(weights_digest(net).encode())
     return cache() / f"{digest.hexdigest()[:32]}.safetensors"
 
 

@@ -80,6 +80,7 @@ def finetune(
     for place in places.values():
         place.check(resume=resume)
     encoder = pretrained.load(run).to(settings.device_of(device))
+    call["weights"] = pretrained.weights_digest(encoder.encoder)
     probes = Probes(encoder, train, some, console)
     last = probes.begin(run, own) if own.probe else None
     found: dict[str, Score] = {}

@@ -1,6 +1,6 @@
 """What can be said of an encoder without labels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def label_free(
     """
     encoder = pretrained.load(run)
     images = open_images(data, channels=encoder.pixels.channels)
-    others = {str(path): pretrained.load(path) for path in against}
+    others = {_row(path): pretrained.load(path) for path in against}
     for path, other in others.items():
         _require_alike(run, encoder, path, other)
     place = device_of(device)
@@ -70,11 +70,22 @@ def label_free(
     }
 
 
+def _row(path: str | Path) -> str:
+    """The name of its row, which is none of the two that are always there."""
+    return f"./{path}" if str(path) in ("encoder", "random") else str(path)
+
+
+def _method_of(card: Mapping[str, Any]) -> str:
+    """What made an encoder, and its kind."""
+    name = card.get("architecture", {}).get("name") or card["arguments"].get("encoder")
+    labelled = "finetuned" in card and ("from scratch" if card.get("scratch") else "fine-tuned")
+    return f"{card['recipe']} with {name}" + (f", {labelled}," if labelled else "")
+
+
 def _require_alike(run: str | Path, encoder: Pretrained, path: str, other: Pretrained) -> None:
     """Raises UserError where signals say nothing of which of two encoders is the better one."""
     said = [
-        f"{card['recipe']} with {card['arguments'].get('encoder')} on {pixels.channels} x "
-        f"{pixels.size} x {pixels.size} pixels"
+        f"{_method_of(card)} on {pixels.channels} x {pixels.size} x {pixels.size} pixels"
         for card, pixels in ((encoder.card, encoder.pixels), (other.card, other.pixels))
     ]
     if said[0] != said[1]:

@@ -65,19 +65,23 @@ def sample(
     run: str | Path,
     *,
     out: str | Path,
-    count: int = 64,
+    count: int | None = None,
     between: str | Path | None = None,
     encoder: str | Path | None = None,
     data: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
 ) -> dict[str, Any]:
-    """Draw new images; with ``between``, those between the codes of pairs of that data's images.
+    """Draw ``count`` new images, 64 if it is not given; or those ``between`` pairs of that data's.
 
-    With ``encoder``, a run of selftaught's, and ``data``, returns how the features of new images
-    lie to those of real ones: ``{"frechet": ..., "precision": ..., "recall": ..., "images": N,
-    "encoder": ...}``; else an empty dict. Raises UserError for a run that makes no new images.
+    They lie between the codes of these. With ``encoder``, a run of selftaught's, and ``data``,
+    returns how the features of new images lie to those of real ones: ``{"frechet": ...,
+    "precision": ..., "recall": ..., "images": N, "encoder": ...}``; else an empty dict. Raises
+    UserError for a run that makes no new images.
     """
+    if between is not None and (count, encoder, data) != (None, None, None):
+        raise UserError("images between others are 64 and not measured; leave out what is for that")
+    count = 64 if count is None else count
     _check_count(count)
     if (encoder is None) != (data is None):
         raise UserError("samples are measured by an encoder on data; give --encoder and --data")

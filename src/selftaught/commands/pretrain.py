@@ -11,6 +11,7 @@ from rich.console import Console
 from selftaught import dist, pretrained
 from selftaught.commands import settings
 from selftaught.commands.evaluate import evaluate as evaluate_run
+from selftaught.commands.evaluate import still
 from selftaught.commands.job import Job
 from selftaught.data.images import open_labels
 from selftaught.errors import UserError
@@ -71,6 +72,8 @@ def pretrain(
         "init": None if init is None else str(init),
         "arguments": parameters,
     }
+    if evaluate not in ("auto", "off"):
+        raise UserError(f"evaluate is {evaluate!r}; use auto or off")
     settings.check_budget(steps=steps, minutes=minutes, epochs=parameters.get("epochs"))
     if workers is not None and workers < 0:
         raise UserError(f"{workers} workers; use --workers with 0 or more")
@@ -146,10 +149,13 @@ def _evaluate(job: Job, when: str) -> None:
 
     Labels that are of no use are said, and take nothing from the run, which needs none.
     """
-    if when == "off" or "evaluation" in job.description:
+    data, before = job.call["data"], job.description.get("evaluation")
+    if when == "off":
         return
     try:
-        if open_labels(job.call["data"], "train") is not None:
+        if open_labels(data, "train") is None:
+            return
+        if before is None or not still(before, data, pretrained.read_card(job.folder.path)):
             with Doing(job.console) as doing:
                 where = str(job.device)
                 found = evaluate_run(job.folder.path, job.call["data"], device=where, tell=doing)

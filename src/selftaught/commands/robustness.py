@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -38,6 +39,7 @@ ATTACKS = ("fgsm", "pgd")
 IMAGES = 1000  # of the test part
 BATCH = 100  # images attacked or corrupted at once; what is drawn depends on it
 SUPERVISED = "supervised"  # the folder in that of the run, with one for each data and settings
+NEVER = -1e9  # the score of a class that is never found
 
 
 class Asked(NamedTuple):
@@ -61,6 +63,18 @@ class Normalise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, S, S) to the same shape."""
         return (x - self.mean) / self.std
+
+
+class Widened(nn.Module):
+    """Scores of more classes, which are never found: test images may have some that train lacks."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """(N, K) to (N, classes)."""
+        return F.pad(scores, (0, max(0, self.classes - scores.shape[1])), value=NEVER)
 
 
 def robustness(
@@ -104,7 +118,8 @@ def robustness(
     net, origin = _supervised(run, data, supervised, steps, seed, device, like, train, console)
     like.to(place)
     with Doing(console) as doing:
-        networks, notes = _networks(like, net.to(place), train, doing)
+        classes = int(max(part.values.max() for part in (train, held))) + 1
+        networks, notes = _networks(like, net.to(place), train, classes, doing)
         x, y = _test(held, like, images)
         found: dict[str, dict[str, Any]] = {}
         for row, network in networks.items():
@@ -152,7 +167,7 @@ def _check(asked: Asked) -> None:
 
 
 def _networks(
-    like: Pretrained, supervised: nn.Module, train: Labelled, tell: Tell
+    like: Pretrained, supervised: nn.Module, train: Labelled, classes: int, tell: Tell
 ) -> tuple[dict[str, nn.Module], dict[str, str]]:
     """The four, of images in [0, 1], and what is to be said of their fits, if anything."""
     place = next(like.parameters()).device
@@ -161,14 +176,18 @@ def _networks(
         "random": pretrained.untrained(like.card).to(place),
         "pixels": pretrained.RawPixels(like).to(place),
     }
-    probes = {row: _probe(net, like, train, named(tell, row)) for row, net in bases.items()}
-    own = {"supervised": nn.Sequential(Normalise(like), supervised)}
+    probes = {
+        row: _probe(net, like, train, classes, named(tell, row)) for row, net in bases.items()
+    }
+    own = {"supervised": nn.Sequential(Normalise(like), supervised, Widened(classes))}
     found = {row: network for row, (network, _) in probes.items()} | own
     notes = {row: note for row, (_, note) in probes.items() if note}
     return {row: found[row] for row in ("encoder", "supervised", "random", "pixels")}, notes
 
 
-def _probe(net: nn.Module, like: Pretrained, train: Labelled, tell: Tell) -> tuple[nn.Module, str]:
+def _probe(
+    net: nn.Module, like: Pretrained, train: Labelled, classes: int, tell: Tell
+) -> tuple[nn.Module, str]:
     """Logistic regression on a network's features, as one network, and what to say of the fit."""
     keeps = isinstance(net, Pretrained)
     x, index = features(net, like, train.images, cached=keeps, tell=tell)
@@ -176,11 +195,10 @@ def _probe(net: nn.Module, like: Pretrained, train: Labelled, tell: Tell) -> tup
     y = train.values[index][chosen]
     tell("logreg", 0, 0)
     found = logreg(x[chosen], y, x[:1])
-    classes = int(train.values.max()) + 1
     head = nn.Linear(x.shape[1], classes)
     with torch.no_grad():
         head.weight.zero_()
-        head.bias.fill_(-1e9)  # of classes that do not occur in train
+        head.bias.fill_(NEVER)  # of classes that do not occur in train
         head.weight[found.classes] = found.weight.float()
         head.bias[found.classes] = found.bias.float()
     device = next(like.parameters()).device

@@ -58,6 +58,8 @@ def scale_for(
     """
     if asked == "paper" and not published:
         raise UserError("this recipe has no published settings; leave --scale out")
+    if asked not in (None, "paper", "small"):
+        raise UserError(f"a scale of {asked!r}; use auto, paper or small")
     if asked is not None:
         return asked
     batch = published.get("batch_size")

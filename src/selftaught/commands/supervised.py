@@ -209,6 +209,14 @@ def same_settings(place: RunFolder, asked: Mapping[str, Any], kind: Any) -> None
     begun = place.describe()["call"]
     before = begun | asdict(kind()) | begun["arguments"]
     now = {k: v for k, v in asked.items() if k not in ("data", "arguments")} | asked["arguments"]
+    if "weights" in before and "weights" in now:
+        if before["weights"] != now["weights"]:
+            raise UserError(
+                f"{place.path} was begun from other weights than {now['run']} has now; give the "
+                "encoder that it began with, or another folder to --out"
+            )
+        del now["run"]  # which may have moved
+    now.pop("weights", None)
     of_data = {name: now.pop(name) for name in LABELLED & now.keys()}
     settings.require_same(f"{place.path}", before, now)
     if any(before.get(name) != value for name, value in of_data.items()):

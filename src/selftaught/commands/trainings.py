@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-from selftaught.errors import UserError, from_zero_to_one
+from selftaught.errors import UserError, above_zero, from_zero, from_zero_to_one
 
 T = TypeVar("T")
 
@@ -47,11 +47,9 @@ class FineTuneSettings:
     flip: bool = True
 
     def __post_init__(self) -> None:
-        if not (0 < self.layer_decay <= 1 and self.lr > 0 and self.batch_size > 0):
-            raise UserError(
-                f"a layer decay of {self.layer_decay}, a learning rate of {self.lr}, a batch of "
-                f"{self.batch_size}; use --layer-decay up to 1, all above 0"
-            )
+        _check(self.batch_size, self.lr, self.weight_decay)
+        above_zero(layer_decay=self.layer_decay)
+        from_zero_to_one(layer_decay=self.layer_decay)
         from_zero_to_one(mix=self.mix)
         if not self.probe and self.mix not in (1, type(self).mix):
             raise UserError(
@@ -84,6 +82,9 @@ class DistilSettings:
     smallest_crop: float = 0.6
     flip: bool = True
 
+    def __post_init__(self) -> None:
+        _check(self.batch_size, self.lr, self.weight_decay)
+
 
 @dataclass(frozen=True)
 class TransferSettings:
@@ -110,13 +111,17 @@ class TransferSettings:
     SMALLEST = 32  # pixels
 
     def __post_init__(self) -> None:
-        sized = self.size is None or self.size >= self.SMALLEST
-        if not (self.lr > 0 and self.batch_size > 1 and sized):
-            raise UserError(
-                f"a learning rate of {self.lr}, a batch of {self.batch_size}, a size of "
-                f"{self.size}; use --lr above 0, --batch-size from 2 and --size from "
-                f"{self.SMALLEST}"
-            )
+        _check(self.batch_size, self.lr, self.weight_decay)
+        if self.size is not None and self.size < self.SMALLEST:
+            raise UserError(f"a size of {self.size}; use --size from {self.SMALLEST}")
+
+
+def _check(batch_size: int, lr: float, weight_decay: float) -> None:
+    """Raises UserError for what nothing can be trained with."""
+    if batch_size < 2:
+        raise UserError(f"a batch of {batch_size}; use --batch-size from 2")
+    above_zero(lr=lr)
+    from_zero(weight_decay=weight_decay)
 
 
 def chosen(kind: type[T], given: Mapping[str, Any], what: str) -> T:

@@ -78,6 +78,7 @@ def transfer(
     size = _size(own.size, some, settings.device_of(device).type)
     arguments = {"run": str(run)} | asdict(replace(own, size=size))
     call |= {"size": size, "arguments": arguments, "annotations": train.digest}
+    call["weights"] = pretrained.weights_digest(pretrained.load(run).encoder)
     console, jobs = terminal(quiet=quiet), {}
     for name, part in (("train", train), ("test", held)):
         _say_left_out(console, name, part.left_out)

@@ -50,9 +50,11 @@ def average_precision(scores: Tensor, truth: Tensor, weights: Tensor | None = No
 
 def _eleven(right: Tensor, total: Tensor, precision: Tensor) -> Tensor:
     """(R,) the mean precision at eleven recalls; ``right`` (R, T) counts are whole numbers."""
+    if not precision.shape[1]:
+        return precision.new_full((len(precision),), torch.nan)
     levels = torch.arange(11, dtype=torch.float64)
     place = torch.searchsorted(10 * right, levels * total)  # the first with that recall
-    found = precision.gather(1, place.clamp(max=max(precision.shape[1] - 1, 0)))
+    found = precision.gather(1, place.clamp(max=precision.shape[1] - 1))
     return found.mean(1).where(total[:, 0] > 0, torch.nan)
 
 

@@ -10,7 +10,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from selftaught.errors import UserError
 
@@ -86,6 +86,11 @@ def read(words: Sequence[str], recipes: Iterable[Callable[..., Any]]) -> dict[st
 
 
 def _value(p: Parameter, word: str) -> Any:
+    if get_origin(p.annotation) is Literal:
+        words = get_args(p.annotation)
+        if word in words:
+            return word
+        raise UserError(f"{p.name}={word}; give {' or '.join(map(str, words))}")
     kinds = get_args(p.annotation) or (p.annotation,)
     if bool in kinds:
         if word in ("true", "false"):

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from selftaught.errors import UserError
+from selftaught.errors import UserError, from_zero
 from selftaught.method import Method
 from selftaught.nn.base import Encoder
 from selftaught.nn.encoders import build
@@ -77,11 +77,8 @@ class Training:
             lr=self.lr,
             bias_lr=self.bias_lr,
         )
-        if not 0 <= self.last_decay < math.inf:
-            raise UserError(
-                f"a last weight decay of {self.last_decay} times the first; use --last-decay with "
-                "a number from 0"
-            )
+        from_zero(weight_decay=self.weight_decay, last_decay=self.last_decay)
+        from_zero(bias_lr=self.bias_lr, clip=self.clip)
         if self.clip_by not in get_args(Clip):
             raise UserError(f"no {self.clip_by!r} to clip by; use whole, part or tensor")
         if self.last_decay != 1:
