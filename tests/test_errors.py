@@ -4,11 +4,12 @@ import math
 
 import pytest
 
-from selftaught.errors import UserError, above_zero, from_zero_to_one
+from selftaught.errors import UserError, above_zero, from_zero, from_zero_to_one
 
 
 def test_settings_in_range_pass():
     above_zero(temperature=1e-9, epsilon=math.inf)
+    from_zero(clip=0, weight_decay=1e9)
     from_zero_to_one(momentum=0, mix=1)
 
 
@@ -17,6 +18,13 @@ def test_the_first_setting_that_is_not_above_zero_is_named(value):
     with pytest.raises(UserError) as error:
         above_zero(temperature=0.1, start_temperature=value, epsilon=value)
     assert str(error.value) == f"a start temperature of {value}; use --start-temperature above 0"
+
+
+@pytest.mark.parametrize("value", [-0.1, math.inf, math.nan])
+def test_the_first_setting_that_is_not_from_zero_is_named(value):
+    with pytest.raises(UserError) as error:
+        from_zero(clip=0, weight_decay=value, bias_lr=value)
+    assert str(error.value) == f"a weight decay of {value}; use --weight-decay from 0"
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, math.nan])

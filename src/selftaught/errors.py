@@ -1,5 +1,6 @@
 """The one exception for what a person can mend, and what ends a run otherwise."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,9 +20,9 @@ def above_zero(**settings: float) -> None:
 
 
 def from_zero(**settings: float) -> None:
-    """Raises UserError for the first of these settings that is below 0."""
+    """Raises UserError for the first of these settings that is below 0, or no finite number."""
     for name, value in settings.items():
-        if not value >= 0:
+        if not 0 <= value < math.inf:
             raise UserError(f"{_found(name, value)} from 0")
 
 

@@ -158,4 +158,5 @@ def test_the_doctor_times_the_part(capsys, tmp_path, name):
     assert answer.code == 0, answer
     found = json.loads(answer.out)
     assert found["images"] == 48
-    assert found["seconds_per_epoch"] == pytest.approx(3 * found["seconds_per_step"])
+    steps, look = 3 * found["seconds_per_step"], found["seconds_per_look"]  # and it looks once
+    assert found["seconds_per_epoch"] == pytest.approx(steps + look)

@@ -34,8 +34,9 @@ def doctor(
 
     ``parameters`` are the method's own, such as ``encoder``.
 
-    Returns counts, the broken files with their reasons, seconds a step and a time estimate for the
-    method's default budget. Raises UserError where the data cannot be used at all.
+    Returns counts, the broken files with their reasons, seconds a step, seconds of a look at all
+    images where the method takes such, and a time estimate for the method's default budget. Raises
+    UserError where the data cannot be used at all.
     """
     console = terminal(quiet=quiet)
     images = open_images(data)
@@ -100,9 +101,9 @@ def _time(
         for index, x in plain(images, views, run.batch_size):
             yield moved(ViewBatch((x,), index), place)
 
-    looks = {"survey": survey, "survey_every": run.survey_every}
+    shown = {"survey": survey, "survey_every": run.survey_every}
     try:
-        for step in fit(run.method, drawn, run.optimizer, steps=STEPS + 1, dtype=dtype, **looks):
+        for step in fit(run.method, drawn, run.optimizer, steps=STEPS + 1, dtype=dtype, **shown):
             waiting += step.waiting
             if step.number == 1:
                 first, waiting, began = time.perf_counter() - began, 0.0, time.perf_counter()
@@ -110,7 +111,8 @@ def _time(
         raise UserError(f"{error} of those that were timed; try --set lr=... lower") from error
     seconds = (time.perf_counter() - began) / STEPS
     steps = len(images) // run.batch_size  # an epoch
-    looking = steps / run.survey_every * max(0.0, first - seconds) if run.survey_every else 0.0
+    looking = max(0.0, first - seconds) if run.survey_every else 0.0
+    looks = steps / run.survey_every if run.survey_every else 0
     return {
         "encoder": own.get("encoder"),
         "batch_size": run.batch_size,
@@ -118,6 +120,7 @@ def _time(
         "seconds_per_step": seconds,
         "samples_per_second": run.batch_size / seconds,
         "waiting": min(1.0, waiting / STEPS / seconds),
-        "seconds_per_epoch": seconds * steps + looking,
+        "seconds_per_look": looking,
+        "seconds_per_epoch": seconds * steps + looks * looking,
         "epochs": run.epochs,
     }

@@ -78,7 +78,7 @@ class Training:
             bias_lr=self.bias_lr,
         )
         from_zero(weight_decay=self.weight_decay, last_decay=self.last_decay)
-        from_zero(bias_lr=self.bias_lr, clip=self.clip)
+        from_zero(bias_lr=self.bias_lr, clip=0 if self.clip == math.inf else self.clip)
         if self.clip_by not in get_args(Clip):
             raise UserError(f"no {self.clip_by!r} to clip by; use whole, part or tensor")
         if self.last_decay != 1:
