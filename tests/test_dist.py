@@ -15,6 +15,7 @@ import torch
 import torch.distributed
 from torch import nn
 
+from group import one_of_two
 from selftaught import dist
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
@@ -71,15 +72,10 @@ def trained(kind):
 
 
 def process(rank, place, kind, answers):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{place}", rank=rank, world_size=2
-    )
-    own = {"unused": unused, "bundled": bundled, "told": told, "not finite": not_finite}
-    found = own[kind](rank) if kind in own else trained(kind)
-    answers.put((rank, [x.numpy() for x in found]))
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    with one_of_two(rank, place):
+        own = {"unused": unused, "bundled": bundled, "told": told, "not finite": not_finite}
+        found = own[kind](rank) if kind in own else trained(kind)
+        answers.put((rank, [x.numpy() for x in found]))
 
 
 def unused(rank):

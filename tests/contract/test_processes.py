@@ -9,6 +9,7 @@ import torch
 import torch.distributed
 
 from contract.small import build, steps, stream
+from group import one_of_two
 from selftaught import dist
 from selftaught.recipes import RECIPES
 from selftaught.train import judge
@@ -37,20 +38,15 @@ def trained(name):
 
 
 def process(rank, place, names, broken, answers):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{place}", rank=rank, world_size=2
-    )
-    if broken:
-        setattr(dist, *BREAKAGES[broken])
-    for name in names:
-        try:
-            answers.put((rank, name, {n: x.numpy() for n, x in trained(name).items()}))
-        except Exception:
-            answers.put((rank, name, traceback.format_exc()))
-            raise
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    with one_of_two(rank, place):
+        if broken:
+            setattr(dist, *BREAKAGES[broken])
+        for name in names:
+            try:
+                answers.put((rank, name, {n: x.numpy() for n, x in trained(name).items()}))
+            except Exception:
+                answers.put((rank, name, traceback.format_exc()))
+                raise
 
 
 def by_two(names, place, broken=""):

@@ -10,6 +10,7 @@ import torch
 import torch.distributed
 from torch import nn
 
+from group import one_of_two
 from references.contrastive import numerical_gradient
 from references.norm import batch_norm as reference
 from selftaught import dist
@@ -272,20 +273,15 @@ def in_half_precision(kind):
 
 
 def process(rank, place, answers):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{place}", rank=rank, world_size=2
-    )
-    found = {case: normalised(*of) for case, of in CASES.items()}
-    found["plain"] = normalised("plain", SHAPES["rows"])
-    found["refused"] = refusal(3)
-    found |= {f"half {kind}": in_half_precision(kind) for kind in ("autocast", "parameters")}
-    # what flows back through the statistics forgets the other process
-    norms.dist = SimpleNamespace(**vars(dist) | {"total": torch.clone})
-    found["deaf"] = normalised("synchronised", SHAPES["rows"])
-    answers.put((rank, found))
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    with one_of_two(rank, place):
+        found = {case: normalised(*of) for case, of in CASES.items()}
+        found["plain"] = normalised("plain", SHAPES["rows"])
+        found["refused"] = refusal(3)
+        found |= {f"half {kind}": in_half_precision(kind) for kind in ("autocast", "parameters")}
+        # what flows back through the statistics forgets the other process
+        norms.dist = SimpleNamespace(**vars(dist) | {"total": torch.clone})
+        found["deaf"] = normalised("synchronised", SHAPES["rows"])
+        answers.put((rank, found))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ CARDS = {
         paper="Hinton & Salakhutdinov, Reducing the Dimensionality of Data with Neural Networks",
         year=2006,
         url="https://doi.org/10.1126/science.1127647",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
         idea=(
             "The image is squeezed into a few numbers, and a decoder makes it again from them. To "
             "lose little, the numbers have to say what differs most from image to image."
@@ -41,7 +41,7 @@ image -> encoder -> feature -> linear -> code -> decoder -> image
         "Autoencoders",
         year=2008,
         url="https://doi.org/10.1145/1390156.1390294",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
         idea=(
             "A part of the image is destroyed, and the whole image has to be made again. Copying "
             "does not help, so the features have to know which images there are."
@@ -71,7 +71,7 @@ image -> masked, noisy or with salt and pepper -> encoder -> feature -> decoder 
         paper="Kingma & Welling, Auto-Encoding Variational Bayes",
         year=2013,
         url="https://arxiv.org/abs/1312.6114",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
         idea=(
             "The encoder says where an image's code lies and how exactly, and all codes together "
             "have to look like a standard normal distribution. So new images can be drawn, and "

@@ -49,7 +49,7 @@ image -> L -> encoder -> map -> decoder -> scores of the bins of a and b, at one
         paper="Pathak et al., Context Encoders: Feature Learning by Inpainting",
         year=2016,
         url="https://arxiv.org/abs/1604.07379",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
         idea=(
             "The encoder sees a picture with a hole and a decoder paints what is missing, which "
             "takes knowing what the rest shows. A critic that learns to tell painted from real "

@@ -178,7 +178,7 @@ image -> view 2 -> slow copies of both -> k (no gradient) -> queue of past keys"
         paper="Chen et al., Improved Baselines with Momentum Contrastive Learning",
         year=2020,
         url="https://arxiv.org/abs/2003.04297",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
         idea=(
             "MoCo with what SimCLR found out: a projection head with a hidden layer, blurred views "
             "and a cosine schedule. The head is thrown away after training."
@@ -302,7 +302,7 @@ and the same the other way""",
         ),
         year=2021,
         url="https://arxiv.org/abs/2104.14548",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
         idea=(
             "An image's positive is not its own other view but its nearest neighbour among past "
             "images, which differs from it in more than random views can show. Negatives are the "
