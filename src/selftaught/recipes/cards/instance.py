@@ -255,7 +255,7 @@ image -> view 2 -> encoder -> layer 1 | layers 2, 3 -> z2 / (and a queue of past
         paper="Chen et al., An Empirical Study of Training Self-Supervised Vision Transformers",
         year=2021,
         url="https://arxiv.org/abs/2104.02057",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
         idea=(
             "MoCo without its queue: each image predicts its own key among the keys of a large "
             "batch, from one view to the other and back. A vision transformer keeps its projection "
