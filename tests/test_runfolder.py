@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from selftaught.data.decode import Broken
 from selftaught.errors import UserError
 from selftaught.runfolder import RunFolder
 
@@ -121,8 +122,15 @@ def test_strange_names_are_counted_once(tmp_path, name):
 
 
 def test_a_file_that_was_mended_is_struck_from_the_list(tmp_path):
+    class Some:
+        names = ("a.jpg", "b.jpg", "c.jpg")
+
+        def read(self, i):
+            if i:
+                raise Broken("damaged")
+
     run = RunFolder(tmp_path)
     run.skip([("a.jpg", "empty file"), ("b.jpg", "damaged")])
-    run.unskip({"a.jpg"})
+    run.recount(Some())
     assert run.skipped() == RunFolder(tmp_path).skipped() == {"b.jpg": "damaged"}
     assert run.skip([("c.jpg", "gone")]) == 2

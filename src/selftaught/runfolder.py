@@ -3,13 +3,14 @@
 import contextlib
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from selftaught import checkpoint, dist
-from selftaught.data.sources import printable
+from selftaught.data.decode import Broken
+from selftaught.data.sources import Images, printable
 from selftaught.errors import UserError
 from selftaught.paths import expanded
 
@@ -129,10 +130,17 @@ class RunFolder:
         lines = self._skipped.read_text().split("\n")[:-1]
         return {name: reason for name, _, reason in (line.partition("\t") for line in lines)}
 
-    def unskip(self, names: Collection[str]) -> None:
-        """Strike files from that list, by `printable` name."""
-        if names and self.writes:
-            left = {name: why for name, why in self.skipped().items() if name not in names}
-            lines = "".join(f"{name}\t{reason}\n" for name, reason in left.items())
-            checkpoint.write_atomic(self._skipped, lines.encode())
-        self._seen -= set(names)
+    def recount(self, images: Images) -> None:
+        """Strike files of these images from that list that have been mended."""
+        listed, still = self.skipped(), {}
+        if not (listed and self.writes):
+            return
+        for i, name in enumerate(printable(str(name)) for name in images.names):
+            if name in listed:
+                try:
+                    images.read(i)
+                except Broken as reason:
+                    still[name] = str(reason)
+        lines = "".join(f"{name}\t{reason}\n" for name, reason in still.items())
+        checkpoint.write_atomic(self._skipped, lines.encode())
+        self._seen = set(still)

@@ -19,9 +19,7 @@ from selftaught.commands.log import Log
 from selftaught.commands.stop import Stop
 from selftaught.commands.watch import Watch
 from selftaught.data.batches import TRIED, Readers, batches, moved, plain
-from selftaught.data.decode import Broken
 from selftaught.data.images import Images, Skipped, open_images
-from selftaught.data.sources import printable
 from selftaught.errors import Stopped, UserError
 from selftaught.health import Verdict, verdict
 from selftaught.initial import initialise
@@ -287,20 +285,6 @@ class Job:
                 "them"
             )
 
-    def _recount(self) -> None:
-        """Forget files that were broken and have been mended since."""
-        listed = self.folder.skipped()
-        if not listed:
-            return
-        still = set()
-        for i, name in enumerate(printable(str(name)) for name in self.images.names):
-            if name in listed:
-                try:
-                    self.images.read(i)
-                except Broken:
-                    still.add(name)
-        self.folder.unskip(listed.keys() - still)
-
     def _explain(self, error: NotFinite, *, saving: bool) -> UserError:
         if not saving:
             return UserError(
@@ -390,7 +374,7 @@ class Job:
 
     def _restore(self) -> int:
         """Put the newest checkpoint back; the step it was saved at."""
-        dist.first(self._recount)
+        dist.first(lambda: self.folder.recount(self.images))
         found = checkpoint.latest(self.folder.checkpoints)
         if found is None:
             self.folder.rewind(0)

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from selftaught import dist
-from selftaught.errors import UserError
+from selftaught.errors import from_zero
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.base import Encoder
 from selftaught.nn.heads import mlp
@@ -26,8 +26,7 @@ class BarlowTwins(Method):
         self, encoder: Encoder, *, hidden: int = 8192, dim: int = 8192, weight: float = 0.005
     ) -> None:
         super().__init__()
-        if weight < 0:
-            raise UserError(f"a weight of {weight}; use --weight from 0 up")
+        from_zero(weight=weight)
         self.encoder = encoder
         self.projector = mlp(encoder.dim, hidden, hidden, dim, bias=False)
         self.weight = weight

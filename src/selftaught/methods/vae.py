@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from selftaught.errors import UserError, above_zero
+from selftaught.errors import above_zero, from_zero
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.base import Encoder
 from selftaught.nn.noise import normal
@@ -41,8 +41,7 @@ class VAE(Method):
     ) -> None:
         super().__init__()
         above_zero(variance=variance)
-        if beta < 0:
-            raise UserError(f"a beta of {beta}; use --beta with 0 or more")
+        from_zero(beta=beta)
         self.encoder = encoder
         self.to_posterior = nn.Linear(encoder.dim, 2 * dim)
         self.decoder = decoder

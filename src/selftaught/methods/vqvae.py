@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from selftaught.errors import UserError
+from selftaught.errors import from_zero
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.base import Encoder
 from selftaught.nn.codebook import Codebook, perplexity, straight_through
@@ -41,8 +41,7 @@ class VQVAE(Method):
         restart: float = 0.0,
     ) -> None:
         super().__init__()
-        if beta < 0:
-            raise UserError(f"a beta of {beta}; use --beta with 0 or more")
+        from_zero(beta=beta)
         self.encoder = encoder
         self.narrow = nn.Conv2d(encoder.dim, dim, 1)
         self.codebook = Codebook(codes, dim, decay=decay, restart=restart)

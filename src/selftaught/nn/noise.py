@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from selftaught import dist
-from selftaught.errors import UserError, from_zero_to_one
+from selftaught.errors import from_zero, from_zero_to_one
 from selftaught.nn.masking import random_split
 
 
@@ -76,8 +76,7 @@ class Gaussian(nn.Module):
 
     def __init__(self, deviation: float) -> None:
         super().__init__()
-        if deviation < 0:
-            raise UserError(f"a deviation of {deviation}; use --deviation with 0 or more")
+        from_zero(deviation=deviation)
         self.deviation = deviation
 
     def forward(self, x: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:

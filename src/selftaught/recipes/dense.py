@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from selftaught.errors import UserError
+from selftaught.errors import above_zero
 from selftaught.methods.colorization import Colorization
 from selftaught.methods.inpainting import Inpainting
 from selftaught.nn.colour import Lightness
@@ -103,8 +103,7 @@ def inpainting(
         critic_lr: learning rate of the critic, as a share of the others'.
         smallest_crop: the view shows at least this share of the image's area.
     """
-    if critic_lr <= 0:
-        raise UserError(f"a critic that learns {critic_lr} times as fast; use --critic-lr above 0")
+    above_zero(critic_lr=critic_lr)
     net = build(encoder, channels=data.channels, size=data.size, patch=patch or None)
     method = Inpainting(
         net,
