@@ -99,6 +99,15 @@ def test_images_codes_samples_and_reconstructions():
         assert pixels.max() <= 1
 
 
+def test_codes_lie_within_the_prior_so_that_no_code_gives_its_pair_away():
+    players = method()
+    with torch.no_grad():
+        players.head.weight.mul_(1e3)
+    codes = players.code(rows(8, views=1).views[0])
+    assert codes.abs().max() <= 1
+    assert codes.abs().max() > 0.99
+
+
 def test_settings_that_cannot_be_are_refused():
     with pytest.raises(UserError, match="--dim"):
         build("bigan", dim=0)

@@ -65,6 +65,12 @@ def test_codes_are_drawn_for_the_global_batch(monkeypatch):
     assert torch.equal(Prior(3)(4, everything), everything[4:])
 
 
+def test_any_numbers_are_bounded_as_the_uniform_prior_is_and_stay_where_it_is_normal():
+    numbers = torch.tensor([[-50.0, 0.0, 50.0]])
+    assert Prior(3, "uniform", 2.0).bound(numbers).tolist() == [[-2.0, 0.0, 2.0]]
+    assert torch.equal(Prior(3, "normal").bound(numbers), numbers)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [((0,), "--dim"), ((3, "cauchy"), "--prior"), ((3, "normal", 0.0), "--spread")],

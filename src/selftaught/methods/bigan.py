@@ -14,8 +14,9 @@ class BiGAN(Method):
     Donahue, Krähenbühl, Darrell 2016, https://arxiv.org/abs/1605.09782, equation 3, with the
     exchanged labels of section 3.4; the same game is ALI (Dumoulin et al. 2016,
     https://arxiv.org/abs/1606.00704). The critic sees pairs: an image with its code, or a code with
-    its image. All players move at once, as in the authors' code. What is exported is the encoder
-    before its last layer, whose features that code finds the better ones.
+    its image. Codes of images are bounded as the prior's are, else they would give the pair away.
+    All players move at once, as in the authors' code. What is exported is the encoder before its
+    last layer, whose features that code finds the better ones.
 
     Deviations: the critic is of DCGAN's kind and joins image and code after its convolutions, in
     layers that begin as PyTorch has them, as does the encoder's last one; the recipe shows whole
@@ -46,8 +47,8 @@ class BiGAN(Method):
         }
 
     def code(self, x: Tensor) -> Tensor:
-        """Codes (B, D) of images."""
-        return self.head(self.encoder(x))
+        """Codes (B, D) of images, within what the prior draws from."""
+        return self.prior.bound(self.head(self.encoder(x)))
 
     def decode(self, code: Tensor) -> Tensor:
         """Images (B, C, S, S), normalised, of codes."""

@@ -65,6 +65,16 @@ class Prior(nn.Module):
         z = 2 * torch.rand(shape) - 1 if uniform else torch.randn(shape)
         return self.scale * dist.mine(z).to(like)
 
+    def bound(self, logits: Tensor) -> Tensor:
+        """Any numbers (B, dim) as codes where the prior has its own: in (-1, 1) for the uniform.
+
+        By a sigmoid, as in the authors' code of BiGAN (its ``dist.py``); a normal prior has codes
+        everywhere, and they stay as they are.
+        """
+        if self.distribution == "normal":
+            return logits
+        return self.scale * (2 * logits.sigmoid() - 1)
+
 
 class DCGANCritic(Encoder):
     """The critic of DCGAN without its last layer: convolutions that halve the image.
