@@ -21,6 +21,7 @@ from selftaught.nn.adversarial import DCGANCritic
 from selftaught.nn.base import Encoder
 from selftaught.nn.colour import Lightness
 from selftaught.nn.encoders import Convolutional, build
+from selftaught.nn.filtered import Sobel
 from selftaught.nn.local import PatchGrid
 from selftaught.nn.pixels import PixelGPT
 from selftaught.nn.scales import AmdimNano
@@ -265,6 +266,7 @@ SMALL = {  # each kind of encoder that recipes build
     "igpt": lambda: PixelGPT(
         channels=1, size=8, side=4, palette=5, dim=8, heads=2, depth=1, total=2
     ),
+    "sobel": lambda: Sobel(DCGANCritic(channels=2, size=8, width=4)),
     "lightness": lambda: Lightness(
         DCGANCritic(channels=1, size=8, width=4), (0.5, 0.5, 0.5), (0.3, 0.3, 0.3)
     ),

@@ -22,11 +22,13 @@ class DeepCluster(Method):
     tell an image's cluster from a random view of it. Each image's loss is weighted by the inverse
     of the size of its cluster, to which uniform sampling over clusters is equivalent (section 3.3).
 
-    Deviations: no Sobel filter comes before the encoder, as it does in the authors' code, where it
-    takes the colours away; random grey and jitter are an answer to the same. The classifier is
-    drawn anew in place and keeps its place in the optimiser, averages and all, where the authors
-    give it a new one without momentum. The features are those that an encoder exports, after its
-    last ReLU if it has one there; their VGG drops half of its hidden units out, timm's none.
+    The Sobel filter that takes the colours away is the encoder's (`selftaught.nn.filtered.Sobel`);
+    at small scale there are random grey and jitter instead.
+
+    Deviations: the classifier is drawn anew in place and keeps its place in the optimiser, averages
+    and all, where the authors give it a new one without momentum. The features are those that an
+    encoder exports, after its last ReLU if it has one there; their VGG drops half of its hidden
+    units out, timm's none.
 
     Needs a `survey` at the start of each epoch. Raises UserError for settings outside their range.
     """

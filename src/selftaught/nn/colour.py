@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from selftaught.errors import UserError
 from selftaught.nn.base import Encoder
+from selftaught.nn.filtered import Filtered
 from selftaught.nn.memory import Memory
 from selftaught.precision import float32
 
@@ -74,44 +75,33 @@ class Lab(nn.Module):
         return (lab_to_rgb(lab) - self.mean) / self.std
 
 
-class Lightness(Encoder):
+class Lightness(Filtered):
     """Sees how light the places of a colour image are and nothing of their colours.
 
     Is given normalised colour images; the encoder inside has one channel, L from -1 to 1.
     """
 
+    sees = "the image's lightness"
+
     def __init__(self, encoder: Encoder, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
+        super().__init__(encoder)
         if not len(mean) == len(std) == 3:
             raise UserError(
                 f"images of {len(mean)} channel{'s' * (len(mean) > 1)} have no colours to predict; "
                 "give images in colour, or take another method, inpainting for one"
             )
-        self.encoder = encoder
         self.lab = Lab(mean, std)
-        self.dim, self.any_size = encoder.dim, encoder.any_size
-        self.dynamic = encoder.dynamic
 
-    @property
-    def feature(self) -> str:
-        """Which feature ``forward`` returns, in words."""
-        return f"{self.encoder.feature}, of the image's lightness"
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features (B, dim) of colour images (B, 3, S, S)."""
-        return self.encoder(self.seen(self.lab(x)))
-
-    def maps(self, x: Tensor) -> Tensor:
-        """Features of places (B, dim, H, W)."""
-        return self.maps_of(self.lab(x))
+    def seen(self, x: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 1 s s"]:
+        """The lightness, from -1 to 1."""
+        return self._lightness(self.lab(x))
 
     def maps_of(self, lab: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n d h w"]:
         """Features of places of images that are Lab already."""
-        return self.encoder.maps(self.seen(lab))
+        return self.encoder.maps(self._lightness(lab))
 
     @staticmethod
-    def seen(lab: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 1 s s"]:
-        """The lightness, from -1 to 1."""
+    def _lightness(lab: Tensor) -> Tensor:
         return lab[:, :1] / 50 - 1
 
 

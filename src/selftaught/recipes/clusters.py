@@ -5,6 +5,7 @@ from selftaught.methods.deepcluster import DeepCluster
 from selftaught.methods.deepcluster_v2 import DeepClusterV2
 from selftaught.methods.swav import SwAV
 from selftaught.nn.encoders import build
+from selftaught.nn.filtered import Sobel
 from selftaught.recipes.run import Pixels, Run
 from selftaught.recipes.shared import Look, MultiCrop, Training
 
@@ -71,6 +72,7 @@ def deepcluster(
     clusters: int = 100,
     components: int = 64,
     iterations: int = 20,
+    sobel: bool = False,
     look: Look = Look(),
     training: Training = Training(),
 ) -> Run:
@@ -82,9 +84,11 @@ def deepcluster(
         clusters: of all images, found anew at the start of each epoch.
         components: principal components of the features that are clustered.
         iterations: of k-means.
+        sobel: show the encoder grey edges instead of the image.
     """
+    net = build(encoder, channels=2 if sobel else data.channels, size=data.size)
     method = DeepCluster(
-        build(encoder, channels=data.channels, size=data.size),
+        Sobel(net) if sobel else net,
         count=data.count,
         clusters=clusters,
         components=components,
