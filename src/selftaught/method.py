@@ -43,6 +43,8 @@ class Method(nn.Module):
     fixed_answers: bool = False
     #: whether a term asks for the sample's own place in the data, so that others have no terms
     knows_samples: bool = False
+    #: what ``pictures`` are told of what was hidden, as it stands in a sentence about them
+    told: str = ""
     #: first layers of its projection head that fine-tuning keeps at the paper's scale
     kept_layers: int = 0
 

@@ -76,7 +76,8 @@ def test_input_seen_and_output_side_by_side(run, data, tmp_path, capsys):
     answer = call(capsys, "reconstruct", run, data, "--out", out, "--count", 5)
     assert answer.code == 0, answer.err
     assert "psnr" in answer.out
-    assert f"48 of the train part; some of them in {out}" in answer.out
+    assert "of whole images, made knowing the mean and contrast of each hidden patch" in answer.out
+    assert f"48 of the train part, some of them in {out}" in answer.out
     sheet = opened(out)
     zoomed = 8 * 7 + 2  # 8 pixels, 7 times as large, and the gap
     assert sheet.shape == (14 + 5 * zoomed, 3 * zoomed, 3)
@@ -133,15 +134,32 @@ def test_samples_are_measured_by_an_encoder_of_ones_own(toy, run, data, tmp_path
     assert f"in features of {run}: frechet" in answer.out
 
 
-def test_a_run_draws_what_it_makes_and_is_not_disturbed(data, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("name", "drawings"),
+    [
+        ("mae", ["reconstructed"]),
+        ("vae", ["reconstructed", "sampled"]),
+        ("gan", ["sampled"]),
+        ("bigan", ["reconstructed", "sampled"]),
+        ("igpt", ["sampled"]),
+    ],
+)
+def test_a_run_draws_what_it_makes_and_is_not_disturbed(name, drawings, data, tmp_path, capsys):
     drawn, plain = tmp_path / "drawn", tmp_path / "plain"
-    assert call(capsys, *training("mae", data, drawn, "--draw-every", "1e-9")).code == 0
-    assert call(capsys, *training("mae", data, plain, "--draw-every", "0")).code == 0
+    assert call(capsys, *training(name, data, drawn, "--draw-every", "1e-9")).code == 0
+    assert call(capsys, *training(name, data, plain, "--draw-every", "0")).code == 0
     names = [p.name for p in sorted((drawn / "pictures").iterdir())]
-    assert names == [f"step-{i:08d}-reconstructed.png" for i in (1, 2, 3, 4)]
+    assert names == [f"step-{i:08d}-{what}.png" for i in (1, 2, 3, 4) for what in drawings]
     assert not (plain / "pictures").exists()
-    weights = "encoder.safetensors"
-    assert (drawn / weights).read_bytes() == (plain / weights).read_bytes()
+    for state in sorted((plain / "checkpoints" / "step-00000004").iterdir()):
+        same = drawn / "checkpoints" / "step-00000004" / state.name
+        assert same.read_bytes() == state.read_bytes(), state.name
+
+
+def test_only_what_was_told_is_said_to_be_told(data, tmp_path, capsys):
+    plain = training("mae", data, tmp_path / "plain", "--no-normalize-target")
+    assert call(capsys, *plain).code == 0
+    assert "told" not in reconstruct(tmp_path / "plain", data, out=tmp_path / "a.png")
 
 
 def test_methods_that_make_no_images_draw_none(data, tmp_path, capsys):

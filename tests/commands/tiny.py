@@ -17,6 +17,9 @@ OPTIONS = {
     "mae": ("--dim", "32", "--depth", "1", "--heads", "2"),
     "vqvae": ("--codes", "16", "--dim", "8"),
     "gan": ("--dim", "8", "--width", "8"),
+    "vae": ("--dim", "8", "--width", "8"),
+    "bigan": ("--dim", "8", "--width", "8", "--hidden", "16"),
+    "igpt": ("--side", "4", "--palette", "4", "--dim", "16", "--depth", "2", "--layer", "1"),
 }
 PATCH = {"mae": ("--patch", "2")}  # for 8 x 8 pixels
 BATCH = ("--batch-size", "16")  # three batches an epoch of the archive's 48

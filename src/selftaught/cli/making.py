@@ -118,9 +118,10 @@ def reconstruct(
     if json:
         return print_json(found)
     similar = f", ssim {found['ssim']:.3f}" if "ssim" in found else ""
+    told = f", made knowing {found['told']}" if "told" in found else ""
     print(
-        f"psnr {found['psnr']:.2f} dB{similar} of whole images, {found['images']} of the "
-        f"{found['part']} part; some of them in {out}"
+        f"psnr {found['psnr']:.2f} dB{similar} of whole images{told}; {found['images']} of the "
+        f"{found['part']} part, some of them in {out}"
     )
 
 

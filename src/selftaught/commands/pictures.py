@@ -36,8 +36,9 @@ def reconstruct(
 
     The images are held out where the data have a test part. Returns ``{"psnr": dB, "ssim": ...,
     "images": N, "part": "test" or "train"}``, means over whole images, what was seen included; an
-    image made exactly again counts 100 dB. No ``ssim`` for images smaller than its window. Raises
-    UserError for a run that makes no images again.
+    image made exactly again counts 100 dB. No ``ssim`` for images smaller than its window; ``told``
+    where the method was told something of what it did not see. Raises UserError for a run that
+    makes no images again.
     """
     _check_count(count)
     method, pixels, name = pretrained.method_of(run)
@@ -57,8 +58,9 @@ def reconstruct(
                 found["ssim"].append(pictures.ssim(real, last.expand_as(real)))
             shown = shown or {what: images[:count] for what, images in made.items()}
     _written(path, lambda: grid.side_by_side(shown, path))
-    scores = {what: torch.cat(v).mean().item() for what, v in found.items() if v}
-    return scores | {"images": len(x), "part": part}
+    scores: dict[str, Any] = {w: torch.cat(v).mean().item() for w, v in found.items() if v}
+    told = {"told": method.told} if method.told else {}
+    return scores | {"images": len(x), "part": part} | told
 
 
 def sample(

@@ -59,6 +59,7 @@ class MAE(Method):
         self.pixels = nn.Linear(dim, encoder.patch**2 * channels)
         self.ratio = ratio
         self.normalize_target = normalize_target
+        self.told = "the mean and contrast of each hidden patch" if normalize_target else ""
         self.apply(initialize)
         nn.init.xavier_uniform_(encoder.net.patch_embed.proj.weight.flatten(1))
         if encoder.net.cls_token is not None:
@@ -86,8 +87,8 @@ class MAE(Method):
     def pictures(self, x: Tensor) -> dict[str, Tensor]:
         """The patches that were ``seen``, and with them the ``painted`` ones.
 
-        Of normalised targets the mean and the deviation are the hidden patch's own, as in the
-        authors' pictures.
+        Of normalised targets the mean and the deviation are the hidden patch's own, as ``told``
+        says; the authors draw models of plain pixels.
         """
         prediction, hidden = self._painted(x)
         patches = self.encoder.patches(x)
