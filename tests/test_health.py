@@ -249,6 +249,13 @@ def test_a_critic_that_is_never_wrong_is_overpowering():
     found = verdict(game(critic=0.02, generator=5.0), BEGUN)
     assert found.word == "overpowering critic"
     assert "0.020" in found.sentence
+    assert found.sentence.endswith("lower the learning rate")
+
+
+@pytest.mark.parametrize("setting", ["critic_width", "hidden"])
+def test_an_overpowering_critic_may_be_made_smaller_where_it_has_a_size(setting):
+    found = verdict(game(critic=0.02, generator=5.0), BEGUN, {"width": 64, setting: 64})
+    assert found.sentence.endswith(f"or take a smaller --{setting.replace('_', '-')}")
 
 
 def test_an_overpowering_critic_is_told_from_a_term_that_ran_away():

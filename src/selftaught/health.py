@@ -112,12 +112,13 @@ def _players(run: Evidence) -> Verdict | None:
             "batch",
         )
     critic = run.late.get("critic")
+    sizes = (f"--{n.replace('_', '-')}" for n in ("critic_width", "hidden") if n in run.settings)
+    smaller = next((f", or take a smaller {name}" for name in sizes), "")
     if critic is not None and critic < SURE:
         return Verdict(
             "overpowering critic",
             f"the critic is hardly ever wrong (its term is {critic:.3f}, and 1.39 where it cannot "
-            "tell), so that the others learn little from it; lower the learning rate, or give the "
-            "generator more --width",
+            f"tell), so that the others learn little from it; lower the learning rate{smaller}",
         )
     return None
 
