@@ -11,8 +11,7 @@ What all of them share, also at the paper's scale and whatever the authors' own 
 
 - whole images, which a trained encoder sees, are resized bilinearly, and so are tiles;
 - crops are antialiased, also where the authors' TensorFlow does not do so;
-- learned tokens (class, mask) do not decay;
-- the learning rate begins at zero where it warms up;
+- learned tokens (class, mask) do not decay, unless all parameters do;
 - a ResNet of timm's begins with the last scale of each block at zero.
 
 What else differs from a paper, or from its code, is said in the method's docstring.

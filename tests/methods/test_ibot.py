@@ -153,6 +153,19 @@ def test_hidden_patches_lie_together():
     assert alike > 0.8
 
 
+def test_blocks_may_be_smaller_than_a_ninth():
+    torch.manual_seed(0)
+    device = torch.device("cpu")
+
+    def alone(smallest):  # share of the hidden patches whose right neighbour is seen
+        hidden, rows, _ = one_of_two(400, 256, 0.3, device, smallest=smallest)
+        square = hidden[rows].view(400, 16, 16)
+        return (square[:, :, :-1] & ~square[:, :, 1:]).float().mean()
+
+    assert alone(4) > 1.1 * alone(25)
+    assert alone(0) == pytest.approx(alone(25).item(), rel=0.05)
+
+
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [

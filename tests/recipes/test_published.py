@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from contract.small import PIXELS
+from selftaught.nn.filtered import Sobel
 from selftaught.optim import LARC, Schedule
 from selftaught.recipes import RECIPES, find
 from selftaught.recipes.parameters import call
@@ -51,7 +52,7 @@ def test_all_parameters_decay_where_the_authors_let_them(name, more):
         ("clip_by", "tensor", "dino ibot"),
         ("clip_by", "part", "dinov2"),
         ("first_lr", 0.0625, "swav deepcluster_v2"),
-        ("first_lr", 0.2, "ijepa"),
+        ("first_lr", 0.1, "ijepa"),
         ("last_decay", 10.0, "dino ibot ijepa"),
         ("last_decay", 5.0, "dinov2"),
         ("second_blur", 0.1, "byol barlow_twins vicreg moco_v3 dino ibot dinov2"),
@@ -83,6 +84,12 @@ def test_each_of_dinos_views_has_a_blur_of_its_own():
     assert blurs(run) == [1.0, 0.1, 0.5, 0.5, 0.5]
     solarized = [[s.p for s in v.then if isinstance(s, Solarize)] for v in run.views.views]
     assert solarized == [[], [0.2], [], [], []]
+
+
+def test_deepcluster_sees_edges_alone():
+    settings = {"clusters": 8, "components": 8}
+    assert isinstance(published("deepcluster", **settings).method.encoder, Sobel)
+    assert not isinstance(published("deepcluster", **settings, sobel=False).method.encoder, Sobel)
 
 
 def test_weight_decay_rises_where_the_authors_let_it():

@@ -20,7 +20,8 @@ class AMDIM(Method):
     the terms, the clipping and the penalty of the authors' code: features of the whole image (1x1)
     find the 5x5 and 7x7 features of the other view, and one of the 5x5 features, drawn at random,
     finds the others' 5x5 features. Both views are in turn the one that finds. Negatives are all
-    places of the other images of the global batch. Mixtures (section 3.6) are left out.
+    places of the other images of the global batch. Mixtures (section 3.7) are left out;
+    crops have ratios of 3/4 to 4/3, theirs of 0.7 to 1.4.
 
     Raises UserError for an encoder without those scales, a clip that is not positive and a negative
     penalty.

@@ -83,7 +83,7 @@ class DINOv2(Method):
         large = torch.cat(batch.views[:LARGE])
         with torch.no_grad():
             taught = self.encoder.tokens(large)  # (2B, L, D)
-        blanked = one_of_two(len(batch.index), taught.shape[1], self.ratio, large.device)
+        blanked = one_of_two(len(large) // 2, taught.shape[1], self.ratio, large.device, smallest=4)
         h, blanks = seen_in_part(self.student, batch.views, blanked, self.blank)
         learn = self.progress >= self.freeze
         scores = self.head(h, learn=learn).unflatten(0, (len(batch.views), -1))  # (V, B, K)

@@ -62,7 +62,8 @@ class Inpainting(Method):
         self.encoder = encoder
         self.holes = holes
         self.spread = ChannelwiseLinear(encoder.dim, places)
-        decoder = Decoder(encoder.dim, channels, side, side=places, width=width, vector=False)
+        widths = {"width": width, "widest": 8 * width}
+        decoder = Decoder(encoder.dim, channels, side, side=places, vector=False, **widths)
         self.decoder = decoder.apply(initialize)
         self.bounded = Bounded(mean, std)
         self.critic = PictureCritic(channels, side, width=critic_width) if adversarial else None

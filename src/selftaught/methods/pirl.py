@@ -29,8 +29,8 @@ class PIRL(Method):
     constant Z, from the first batch. With equation 3's sum over the feature's own similarities,
     which is one reading of it, the term of the negatives would push none of them away on the whole.
     Their code draws negatives anew for either term, and these may be the image itself; it changes
-    sharpness and solarises, too. Raises UserError for settings outside their range, for fewer than
-    two images, and for a batch without its ten views.
+    sharpness, solarises, posterises and stretches contrast, too. Raises UserError for settings
+    outside their range, for fewer than two images, and for a batch without its ten views.
     """
 
     tells_apart = ("image", "jigsaw")

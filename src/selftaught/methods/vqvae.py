@@ -21,9 +21,9 @@ class VQVAE(Method):
     `watched` tells the ``perplexity``: how many codes the batch has in even use.
 
     Deviations: the terms are means over dimensions as over places, as in the authors' code, and the
-    likelihood is the squared error of normalised pixels; the encoder is the one given, with batch
-    norm; with a decay, codes out of use begin anew (`nn.codebook.Codebook`). The prior over codes,
-    a second model, is not trained.
+    likelihood is the squared error of normalised pixels; the encoder is the one given, and the
+    decoder has no residual blocks, both with batch norm; with a decay, codes out of use begin anew
+    (`nn.codebook.Codebook`). The prior over codes, a second model, is not trained.
 
     ``decoder`` turns maps (B, dim, H, W) into images. Raises UserError for a negative beta, for a
     bad codebook and for an encoder without maps.

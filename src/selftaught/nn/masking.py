@@ -103,18 +103,22 @@ class OneOfTwo(NamedTuple):
         return take(tokens[self.rows], self.places)
 
 
-def one_of_two(n: int, length: int, ratio: float, device: torch.device) -> OneOfTwo:
+def one_of_two(
+    n: int, length: int, ratio: float, device: torch.device, *, smallest: int = 0
+) -> OneOfTwo:
     """Hide ``ratio`` of the square grid of one of each sample's two views, in blocks.
 
-    iBOT (Zhou et al. 2021, arXiv 2111.07832), section 3.3 and the authors' code: a block has at
-    least a ninth of the grid, and half of the views are left whole. Drawn for the global batch.
+    iBOT (Zhou et al. 2021, arXiv 2111.07832), section 3.3 and the authors' code: a block has
+    ``smallest`` patches or more, 0 being a ninth of the grid, and half of the views are left whole.
+    Drawn for the global batch.
 
     Deviation, so that shapes are the same at every step: of two views it is one, where theirs draws
     for each view, and always the same number of places, where theirs varies around it.
     """
     grid = math.isqrt(length)
     second = dist.mine(torch.randint(2, (n * dist.world_size(),)))
-    block = blockwise(n, grid, round(ratio * length), smallest=max(1, (grid // 3) ** 2))
+    smallest = smallest or max(1, (grid // 3) ** 2)
+    block = blockwise(n, grid, round(ratio * length), smallest=smallest)
     rows = second * n + torch.arange(n)
     hidden = torch.zeros(2 * n, length, dtype=torch.bool)
     hidden[rows] = block

@@ -31,7 +31,9 @@ def colorization(
 
     Needs images in colour; the encoder that comes out is given colour images, too, and sees how
     light they are. All images are looked at once before the first step, to count their colours.
-    Adam's second average is shorter than its default, as in the authors' solver.
+    Adam's second average is shorter than its default, as in the authors' solver. A deviation from
+    the paper's settings: crops of any share from ``smallest_crop`` are resized, where the authors'
+    are 176 pixels of the image as it is.
 
     Args:
         data: what the images look like.

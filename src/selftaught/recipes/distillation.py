@@ -238,7 +238,8 @@ def dinov2(
     At small scale: of what the paper adds there are the two heads, Sinkhorn-Knopp, KoLeo and hidden
     patches; there are neither the curated data nor the high-resolution end of the run, and no
     stochastic depth, layer scale, SwiGLU, register tokens or learning rates by layer; the gradient
-    is clipped as a whole, at the paper's scale part by part.
+    is clipped as a whole, at the paper's scale part by part. Views are blurred as often as in DINO;
+    the authors' code turns these probabilities around, so that its first view is never blurred.
 
     Args:
         data: what the images look like.

@@ -95,9 +95,6 @@ def ijepa(
 ) -> Run:
     """I-JEPA (Assran et al. 2023, arXiv 2301.08243): predict tokens of blocks from a context.
 
-    A deviation from the paper's settings: the learning rate rises from zero, where theirs rises
-    from a tenth.
-
     Args:
         data: what the images look like.
         encoder: vit-nano, or a vision transformer of timm's (vit_*, deit*).

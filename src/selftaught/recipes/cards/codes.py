@@ -125,6 +125,7 @@ image -> encoder -> a vector a place -> the nearest of 512 words -> decoder -> i
             "dim": 64,
             "decay": 0.0,
             "restart": 0.0,
+            "width": 64,
             "smallest_crop": 1.0,
         },
     ),

@@ -156,6 +156,7 @@ image -> large views -> encoder -> projector -> mean
             "optimizer": "adamw",
             "lr": 5e-4,
             "weight_decay": 5e-2,
+            "decay_all": True,
             "warmup": 0.01,
             "last_lr": 1e-3,
             "weight": 0.05,

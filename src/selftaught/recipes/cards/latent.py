@@ -77,7 +77,7 @@ image, whole --------------> slow copy -----------------> its tokens there (no g
             "weight_decay": 0.04,
             "last_decay": 10.0,
             "warmup": 0.05,
-            "first_lr": 0.2,
+            "first_lr": 0.1,
             "last_lr": 1e-3,
             "dim": 384,
             "depth": 12,

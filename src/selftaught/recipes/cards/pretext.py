@@ -100,9 +100,10 @@ image -> neighbour -> encoder -> linear, norm /""",
             "epochs": 100,
             "batch_size": 128,
             "optimizer": "sgd",
-            # theirs is 1e-5 for the sum over 128 x 12 pairs, so 0.015 for their mean, without
-            # momentum; with one of 0.9 each gradient moves ten times as far
-            "lr": 0.0015,
+            # theirs is 1e-5 for the sum over about 2,500 pairs (512 patches in grids of 3 or 4 a
+            # side), so 0.025 for their mean, without momentum; with one of 0.9 each gradient moves
+            # ten times as far
+            "lr": 0.0025,
             "weight_decay": 0.0,
             "warmup": 0.0,
             "schedule": "constant",
