@@ -31,7 +31,7 @@ from commands.tiny import (
 )
 from selftaught import checkpoint
 from selftaught.cli import main
-from selftaught.commands import job
+from selftaught.commands import evaluate, job
 from selftaught.errors import UserError
 from selftaught.methods.simclr import SimCLR
 from selftaught.recipes import RECIPES
@@ -884,6 +884,23 @@ def test_labels_that_are_of_no_use_take_nothing_from_the_run(capsys, tmp_path, y
     answer = call(capsys, *words)
     assert answer.code == 0, answer.err
     assert "not evaluated: " in answer.out
+    assert "encoder = selftaught.load(" in answer.out
+
+
+def test_an_evaluation_that_memory_does_not_hold_takes_nothing_from_the_run(
+    capsys, tmp_path, monkeypatch
+):
+    def short(seen):
+        raise MemoryError
+
+    kept = evaluate.PROTOCOLS | {"logreg": evaluate.Protocol(short)}
+    monkeypatch.setattr(evaluate, "PROTOCOLS", kept)
+    data = archive(tmp_path / "data.npz")
+    words = training("simclr", data, tmp_path / "run", steps=2)
+    del words[words.index("--evaluate") : words.index("--evaluate") + 2]
+    answer = call(capsys, *words)
+    assert answer.code == 0, answer.err
+    assert "not evaluated: logreg is out of memory" in answer.out.replace("\n", " ")
     assert "encoder = selftaught.load(" in answer.out
 
 

@@ -31,10 +31,11 @@ def exact(x, y, c):
     return LogisticRegression(C=c, tol=1e-10, max_iter=10000).fit(x, y)
 
 
+@pytest.mark.parametrize("n", [400, 30], ids=["many", "fewer than features"])
 @pytest.mark.parametrize("c", [1e-3, 0.1, 10.0])
-def test_finds_the_optimum_that_scikit_learn_finds(c, monkeypatch):
+def test_finds_the_optimum_that_scikit_learn_finds(c, n, monkeypatch):
     monkeypatch.setattr(linear, "FINAL", 1e-7)
-    x, y, test_x, _ = draw()
+    x, y, test_x, _ = draw(n, dim=6 if n == 400 else 50)
     found = logreg(x, y, test_x, grid=(c,))
     train, test = standardised(x, test_x)
     model = exact(train, y.numpy(), c)
@@ -76,6 +77,20 @@ def test_c_is_the_best_on_what_is_held_out(few, monkeypatch):
     best = max(found.held_out.values())
     assert min(c for c, a in found.held_out.items() if a == best) == found.C
     assert min(linear.GRID) < found.C < max(linear.GRID)
+
+
+def test_fewer_samples_than_features_need_no_matrix_of_all_pairs_of_features(monkeypatch):
+    shapes = []
+    solve = linear.solve
+
+    def watched(loss, samples, *args, **more):
+        shapes.append(samples.moment.shape[0])
+        return solve(loss, samples, *args, **more)
+
+    monkeypatch.setattr(linear, "solve", watched)
+    x, y, test_x, _ = draw(n=40, dim=3000)
+    assert logreg(x, y, test_x).weight.shape == (4, 3000)
+    assert max(shapes) == 40
 
 
 def test_test_features_take_no_part_in_the_fit():

@@ -32,8 +32,9 @@ def test_finds_the_optimum_that_liblinear_finds(c):
     np.testing.assert_allclose(bias, model.intercept_, atol=1e-4)
 
 
-def test_predicts_what_liblinear_predicts_with_the_c_of_cross_validation():
-    x, y, test_x, _ = draw(n=300, dim=40, noise=2.0)
+@pytest.mark.parametrize("n", [300, 36], ids=["many", "fewer than features"])
+def test_predicts_what_liblinear_predicts_with_the_c_of_cross_validation(n):
+    x, y, test_x, _ = draw(n=n, dim=40, noise=2.0)
     found = svm(x, y, test_x, seed=2)
     train, test = standardised(x, test_x)
     fold = folds(y.numpy(), 2, 3).numpy()

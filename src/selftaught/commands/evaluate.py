@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from selftaught import pretrained
+from selftaught.allocator import is_short, shortage
 from selftaught.commands import probes
 from selftaught.commands.outputs import keep
 from selftaught.commands.parts import KINDS, Kind, Seen, content, kind_of, parts
@@ -232,12 +233,24 @@ def _measured(names: Iterable[str], seen: Seen, left_out: dict[str, str] | None)
     for name in names:
         seen.tell(name, 0, 0)
         try:
-            found[name] = PROTOCOLS[name].measure(seen)
+            found[name] = _held(name, seen)
         except UserError as error:
             if left_out is None:
                 raise
             left_out[name] = str(error)
     return found
+
+
+def _held(name: str, seen: Seen) -> dict[str, Score]:
+    """A protocol's scores; UserError where memory does not hold what it needs."""
+    try:
+        return PROTOCOLS[name].measure(seen)
+    except (MemoryError, RuntimeError) as error:
+        if not is_short(error):
+            raise
+        raise UserError(
+            f"{name} is {shortage()}; leave it out by --protocols, or give fewer or smaller images"
+        ) from error
 
 
 def _flat(found: Measured, names: Iterable[str]) -> dict[str, Score]:

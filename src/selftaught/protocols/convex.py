@@ -65,6 +65,19 @@ class Samples:
         self.passes = [x] if len(x) < MANY else [x.float(), x]
 
 
+def spanned(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Samples (N, D) in coordinates of the space that they span, and what takes weights back.
+
+    Weights (K, N) that solve a problem there are returned as those (K, D) that solve it as it was:
+    the penalty leaves nothing outside the samples' span. Samples that are as many as their features
+    or more stay as they are; of fewer, a matrix of all pairs of features would be the larger one.
+    """
+    if len(x) >= x.shape[1]:
+        return x, lambda weight: weight
+    basis, coordinates = torch.linalg.qr(x.T)  # (D, N), (N, N)
+    return coordinates.T.contiguous(), lambda weight: weight @ basis.T
+
+
 @contextmanager
 def few_threads(x: Tensor) -> Iterator[None]:
     """Inside, no more threads than fits to features x have work for, so that none waits long.

@@ -16,6 +16,7 @@ from selftaught.protocols.convex import (
     folds,
     moments,
     solve,
+    spanned,
 )
 
 FEW = 5000  #: samples of train, below which a single tenth of them is too few to choose by
@@ -65,13 +66,13 @@ def logreg(
     present, y = train_y.to(train_x.device).long().unique(return_inverse=True)
     x = train_x.double()
     mean, scale = moments(x)
-    x = (x - mean) / scale
+    x, widen = spanned((x - mean) / scale)
     with few_threads(x):
         best, accuracy, start = _choice(x, y, len(present), grid, seed)
         weight, bias, converged = solve(
             CROSS_ENTROPY, Samples(x, y), best, start, tolerance=FINAL, iterations=1000
         )
-    weight = weight / scale
+    weight = widen(weight) / scale
     bias = bias - weight @ mean
     scores = test_x.to(weight) @ weight.T + bias  # (M, K)
     predictions = present[scores.argmax(dim=1)].cpu()

@@ -20,6 +20,7 @@ from selftaught.protocols.convex import (
     folds,
     moments,
     solve,
+    spanned,
 )
 from selftaught.protocols.ranking import average_precision
 
@@ -57,7 +58,7 @@ def svm(
     present, y = train_y.to(train_x.device).long().unique(return_inverse=True)
     x = train_x.double()
     mean, scale = moments(x)
-    x = (x - mean) / scale
+    x, widen = spanned((x - mean) / scale)
     with few_threads(x):
         fold = folds(y.cpu().numpy(), seed, FOLDS).to(x.device)
         parts = [_path(x, y, fold == i, len(present), sorted(grid)) for i in range(FOLDS)]
@@ -68,7 +69,7 @@ def svm(
         weight, bias, converged = solve(
             SQUARED_HINGE, Samples(x, y), best, start, tolerance=FINAL, iterations=1000
         )
-    scores = ((test_x.to(x) - mean) / scale) @ weight.T + bias  # (M, K)
+    scores = ((test_x.to(x) - mean) / scale) @ widen(weight).T + bias  # (M, K)
     return SVMResult(present[scores.argmax(dim=1)].cpu(), best, accuracy, converged)
 
 
@@ -121,7 +122,7 @@ def svm_tags(
     _check_tags(train_x, train_y)
     x, sign = train_x.double(), _signs(train_y).to(train_x.device)
     mean, scale = moments(x)
-    x = (x - mean) / scale
+    x, widen = spanned((x - mean) / scale)
     order = torch.randperm(len(x), generator=seeds.generator(seed, "folds"))
     fold = torch.empty_like(order)
     fold[order] = torch.arange(len(x)) % FOLDS
@@ -132,7 +133,7 @@ def svm_tags(
         precision = torch.stack(list(held_out.values())).nan_to_num(-1.0)  # (grid, K)
         chosen = precision.argmax(0)  # the first of equals
         scores, converged = torch.empty(len(test_x), sign.shape[1], dtype=torch.float64), True
-        test = (test_x.to(x) - mean) / scale
+        test = (test_x.to(x) - mean) / scale  # (M, D)
         for i, c in enumerate(sorted(grid)):
             of = (chosen == i).nonzero().squeeze(1)
             if len(of):
@@ -141,7 +142,7 @@ def svm_tags(
                 samples = Samples(x, sign[:, of.to(x.device)])
                 weight, bias, reached = solve(SIGNED_HINGE, samples, c, start, **options)
                 converged &= reached
-                scores[:, of] = (test @ weight.T + bias).cpu()
+                scores[:, of] = (test @ widen(weight).T + bias).cpu()
     return TagsResult(scores, torch.tensor(sorted(grid))[chosen], held_out, converged)
 
 
