@@ -101,7 +101,7 @@ image -> encoder -> feature -> linear -> mean, variance -> a random code -> deco
         paper="van den Oord et al., Neural Discrete Representation Learning",
         year=2017,
         url="https://arxiv.org/abs/1711.00937",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
         idea=(
             "Each place of the image is told by one word of a small vocabulary that is learned "
             "with it, and the decoder makes the image of the words. So images become sentences, "

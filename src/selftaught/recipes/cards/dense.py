@@ -12,7 +12,7 @@ CARDS = {
         paper="Zhang et al., Colorful Image Colorization",
         year=2016,
         url="https://arxiv.org/abs/1603.08511",
-        measured="Debian's openclipart-png, 32 px, 240,000 images seen, one seed",
+        measured="Debian's openclipart-png, 32 px, 240,000 images seen, two seeds",
         idea=(
             "The encoder sees how light each place of an image is and must tell its colour, one of "
             "some hundred bins, rare ones counting more. To know the colour it has to know what "

@@ -89,7 +89,7 @@ image -> view 2 -> encoder -> projector -> z2 (no gradient) /""",
         paper="Caron et al., Emerging Properties in Self-Supervised Vision Transformers",
         year=2021,
         url="https://arxiv.org/abs/2104.14294",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
         idea=(
             "A slow copy of the network says which of many learned prototypes a large view is "
             "like; the network says the same of every other view, small ones too. Centring keeps "
@@ -144,7 +144,7 @@ image -> large views -> slow copies ---> less the centre -> sharp softmax (no gr
         paper="Zhou et al., iBOT: Image BERT Pre-Training with Online Tokenizer",
         year=2021,
         url="https://arxiv.org/abs/2111.07832",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
         idea=(
             "DINO, and besides: blocks of patches are hidden from the network, which must say of "
             "them what its slow copy says, which sees all. So not only the image's feature is "
@@ -200,7 +200,7 @@ image -> large views -> slow copies ---> less the centres -> sharp softmax (no g
         paper="Oquab et al., DINOv2: Learning Robust Visual Features without Supervision",
         year=2023,
         url="https://arxiv.org/abs/2304.07193",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
         idea=(
             "DINO for views and iBOT for hidden patches, each with a head of its own and targets "
             "that use all prototypes equally. Features of different images are pushed apart from "

@@ -137,7 +137,7 @@ image -> view 2 -> encoder -> projector -> whiten -> unit vector /""",
         ),
         year=2025,
         url="https://arxiv.org/abs/2511.08544",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
         idea=(
             "All views of an image predict the mean of its large ones, while the projections of a "
             "batch should be a standard Gaussian along any direction. The second keeps the first "

@@ -96,7 +96,7 @@ image -> view -> encoder -> linear -> z ---- softmax over, or noise drawn from,
         ),
         year=2019,
         url="https://arxiv.org/abs/1912.01991",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
         idea=(
             "What the network makes of an image and of its nine shuffled tiles should be the same: "
             "what is remembered of the image. A memory of all images provides the negatives."

@@ -12,7 +12,7 @@ CARDS = {
         paper="He et al., Masked Autoencoders Are Scalable Vision Learners",
         year=2021,
         url="https://arxiv.org/abs/2111.06377",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
         idea=(
             "The encoder sees a quarter of the image's patches, and a small decoder paints the "
             "rest. To paint them it has to know what kind of thing the image shows."
@@ -45,7 +45,7 @@ image -> patches -> a quarter of them -> encoder -> tokens \\
         paper="Xie et al., SimMIM: A Simple Framework for Masked Image Modeling",
         year=2021,
         url="https://arxiv.org/abs/2111.09886",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
         idea=(
             "Large squares of the image are blanked, and the encoder itself has to know what was "
             "there: a single linear layer reads the pixels off its last tokens. There is no "
@@ -80,7 +80,7 @@ image -> patches -> those of random squares blanked -> encoder -> tokens -> line
         paper="Wei et al., Masked Feature Prediction for Self-Supervised Visual Pre-Training",
         year=2021,
         url="https://arxiv.org/abs/2112.09133",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
         idea=(
             "Blocks of the image are blanked, and the network names the directions of the edges "
             "that were there, not the pixels. How bright they are is left out of the histograms, "
@@ -117,7 +117,7 @@ image, whole -> gradients -> histograms of their directions -> target   /""",
         paper="Bao et al., BEiT: BERT Pre-Training of Image Transformers",
         year=2021,
         url="https://arxiv.org/abs/2106.08254",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, one seed",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
         idea=(
             "A tokenizer that was trained before has a word for each patch. Blocks of the image "
             "are blanked, and the network names the words that were there, as BERT names those "
