@@ -162,16 +162,19 @@ def measure(
     Whether it succeeded.
     """
     began = time.perf_counter()
+    place = None if runs is None else runs / f"{method}-{seed}"
     try:
+        if place is not None and place.exists():
+            raise FileExistsError(f"{place} holds a run already; move it away")
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "run"
             steps = IMAGES // defaults(method)["batch_size"]
             row = train(method, seed, steps, data, out)
             seconds = time.perf_counter() - began
             scores = baselines(rows, claims, out, seed, data)
-            if runs is not None:
-                runs.mkdir(parents=True, exist_ok=True)
-                shutil.move(out, runs / f"{method}-{seed}")
+            if place is not None:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.move(out, place)
     except Exception:
         print(f"{method}, seed {seed} failed:\n{traceback.format_exc()}", file=sys.stderr)
         return False
