@@ -304,6 +304,15 @@ def test_other_data_to_test_on(capsys, finished, data, tmp_path):
     assert (found["train"], found["test"]) == (48, 9)
 
 
+def test_a_class_of_another_spelling_in_the_test_part(capsys, finished, tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (12, 8, 8), dtype=np.uint8)
+    names = np.array(["cat", "dog"] * 6)
+    other = np.char.replace(names, "cat", "Cat")
+    np.savez(tmp_path / "both.npz", x=x, y=names, x_test=255 - x, y_test=other)
+    answer = call(capsys, "evaluate", finished, "--data", tmp_path / "both.npz")
+    refused(answer, "both.npz has classes that the train part of", "lacks (Cat)")
+
+
 def test_classes_that_training_lacks(capsys, finished, data, tmp_path):
     test = archive(tmp_path / "test.npz", 10, classes=5)
     words = ("evaluate", finished, "--data", data, "--test", test)

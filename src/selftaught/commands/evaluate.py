@@ -233,7 +233,7 @@ def _measured(names: Iterable[str], seen: Seen, left_out: dict[str, str] | None)
     for name in names:
         seen.tell(name, 0, 0)
         try:
-            found[name] = _held(name, seen)
+            found[name] = _scores(name, seen)
         except UserError as error:
             if left_out is None:
                 raise
@@ -241,7 +241,7 @@ def _measured(names: Iterable[str], seen: Seen, left_out: dict[str, str] | None)
     return found
 
 
-def _held(name: str, seen: Seen) -> dict[str, Score]:
+def _scores(name: str, seen: Seen) -> dict[str, Score]:
     """A protocol's scores; UserError where memory does not hold what it needs."""
     try:
         return PROTOCOLS[name].measure(seen)

@@ -110,7 +110,8 @@ def parts(
     source = data if test is None else test
     part = "test" if has_part(source, "test") else "train"
     others = _opened(source, part, kind)
-    renumbered = _renumbered(others, labels, f"{source}", f"{data}")
+    whole = f"the train part of {data}" if test is None else f"{data}"
+    renumbered = _renumbered(others, labels, f"{source}", whole)
     held_images = open_images(source, part, channels)
     if test is not None and _same(images, held_images):
         raise UserError(
@@ -174,13 +175,20 @@ def _values(labels: Labels | Tags | Masks) -> Any:
     return labels if isinstance(labels, Masks) else labels.values
 
 
+def _occurring(labels: Labels | Tags) -> set[str]:
+    """The classes that images have; those of a part are numbered with the other parts'."""
+    if isinstance(labels, Tags):
+        return set(labels.classes)
+    return {labels.classes[i] for i in labels.values.unique().tolist()}
+
+
 def _renumbered(
     others: Labels | Tags | Masks, labels: Labels | Tags | Masks, source: str, data: str
 ) -> Any:
     """The test part's labels, numbered as those of train."""
     if isinstance(others, Masks) or isinstance(labels, Masks):
         return others
-    unknown = sorted(set(others.classes) - set(labels.classes))
+    unknown = sorted(_occurring(others) - _occurring(labels))
     if unknown:
         raise UserError(
             f"{source} has classes that {data} lacks ({', '.join(unknown[:5])}); evaluate on the "

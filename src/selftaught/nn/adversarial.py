@@ -66,7 +66,7 @@ class Prior(nn.Module):
         return self.scale * dist.mine(z).to(like)
 
     def bound(self, logits: Tensor) -> Tensor:
-        """Any numbers (B, dim) as codes where the prior has its own: in (-1, 1) for the uniform.
+        """Any numbers (B, dim) as codes within the prior's range; a uniform prior has bounds.
 
         By a sigmoid, as in the authors' code of BiGAN (its ``dist.py``); a normal prior has codes
         everywhere, and they stay as they are.
