@@ -110,8 +110,7 @@ def parts(
     source = data if test is None else test
     part = "test" if has_part(source, "test") else "train"
     others = _opened(source, part, kind)
-    whole = f"the train part of {data}" if test is None else f"{data}"
-    renumbered = _renumbered(others, labels, f"{source}", whole)
+    renumbered = _renumbered(others, labels, f"{source}", f"{data}")
     held_images = open_images(source, part, channels)
     if test is not None and _same(images, held_images):
         raise UserError(
@@ -121,7 +120,8 @@ def parts(
     return (
         Labelled(images, values, everything),
         Labelled(held_images, renumbered, torch.ones(len(held_images), dtype=torch.bool)),
-        f"test: the {part} part of {source}{_trained_on(held_images, card or {})}",
+        f"test: the {part} part of {source}{_trained_on(held_images, card or {})}"
+        f"{_untaught(labels, others)}",
     )
 
 
@@ -175,11 +175,15 @@ def _values(labels: Labels | Tags | Masks) -> Any:
     return labels if isinstance(labels, Masks) else labels.values
 
 
-def _occurring(labels: Labels | Tags) -> set[str]:
-    """The classes that images have; those of a part are numbered with the other parts'."""
-    if isinstance(labels, Tags):
-        return set(labels.classes)
-    return {labels.classes[i] for i in labels.values.unique().tolist()}
+def _untaught(labels: Any, others: Any) -> str:
+    """The end of a sentence, where test images have classes that no image of train has."""
+    if not isinstance(labels, Labels):
+        return ""
+    taught, asked = (
+        {of.classes[i] for i in of.values.unique().tolist()} for of in (labels, others)
+    )
+    lacking = sorted(asked - taught)
+    return f"; train has no image of {', '.join(lacking[:5])}" if lacking else ""
 
 
 def _renumbered(
@@ -188,7 +192,7 @@ def _renumbered(
     """The test part's labels, numbered as those of train."""
     if isinstance(others, Masks) or isinstance(labels, Masks):
         return others
-    unknown = sorted(_occurring(others) - _occurring(labels))
+    unknown = sorted(set(others.classes) - set(labels.classes))
     if unknown:
         raise UserError(
             f"{source} has classes that {data} lacks ({', '.join(unknown[:5])}); evaluate on the "
