@@ -50,7 +50,7 @@ def bigan(
     *,
     encoder: str = "resnet-nano",
     dim: int = 50,
-    prior: Distribution = "uniform",
+    prior: Distribution = "normal",
     width: int = 64,
     hidden: int = 512,
     training: Training = Training(batch_size=64, lr=2e-4, weight_decay=2.5e-5, warmup=0.0),
