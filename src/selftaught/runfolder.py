@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -53,6 +54,15 @@ class RunFolder:
             )
         elif self.path.is_dir() and any(p.name not in OURS for p in self.path.iterdir()):
             raise UserError(f"{self.path} is not empty; give a new folder to --out")
+
+    def withdraw(self) -> None:
+        """Take back ``run.json``, so that the folder may be used again, where nothing else is."""
+        if not (self.writes and self.begun()):
+            return
+        found = {path.name for path in self.path.iterdir()}
+        if found <= {self._call.name, *OURS} and checkpoint.steps(self.checkpoints) in ([], [0]):
+            self._call.unlink()
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def describe(self) -> dict[str, Any]:
         """What ``run.json`` says."""

@@ -613,7 +613,7 @@ def test_a_truncated_file_among_many_is_skipped_and_listed(capsys, tmp_path, wor
 def test_more_than_one_in_a_hundred_stops_the_run(capsys, tmp_path):
     names = spoil(photographs(tmp_path / "in", 60), 3)
     answer = on_files(capsys, tmp_path / "in", tmp_path / "run", "--epochs", 2)
-    refused(answer, "of 60 files are broken", "skipped.txt", "mend or remove")
+    refused(answer, "of 60 files are broken", "skipped.txt", "mend them")
     listed = [name for name, _ in broken_at(tmp_path / "run")]
     assert set(listed) <= set(names)
     assert len(listed) >= 2
@@ -634,6 +634,44 @@ def test_files_that_were_mended_no_longer_count(capsys, tmp_path, kill_after):
     answer = on_files(capsys, *words, "--resume", batch=58)
     assert answer.code == 0, answer.err
     assert [name for name, _ in broken_at(tmp_path / "run")] == [found[4].name]
+
+
+def test_files_that_were_mended_may_have_another_size(capsys, tmp_path):
+    photographs(tmp_path / "in", 60)
+    found = sorted((tmp_path / "in").iterdir())
+    sound = {path: path.read_bytes() for path in found}
+    for path in found[3:6]:
+        path.write_bytes(sound[path][: len(sound[path]) // 2])
+    words = (tmp_path / "in", tmp_path / "run", "--steps", 9)
+    refused(on_files(capsys, *words, batch=58), "files are broken", "go on with --resume")
+    for path in found[3:6]:
+        path.write_bytes(sound[path])
+    answer = on_files(capsys, *words, "--resume", batch=58)
+    assert answer.code == 0, answer.err
+    assert not broken_at(tmp_path / "run")
+
+
+def test_only_broken_files_may_have_changed(capsys, tmp_path):
+    photographs(tmp_path / "in", 60)
+    found = sorted((tmp_path / "in").iterdir())
+    for path in found[3:6]:
+        path.write_bytes(path.read_bytes()[:100])
+    words = (tmp_path / "in", tmp_path / "run", "--steps", 9)
+    refused(on_files(capsys, *words, batch=58), "files are broken")
+    found[9].write_bytes(found[9].read_bytes() + b"more")
+    refused(on_files(capsys, *words, "--resume", batch=58), "not those of the run")
+
+
+def test_a_refusal_at_the_first_step_leaves_the_folder_free(capsys, tmp_path):
+    run, data = tmp_path / "run", tmp_path / "black-and-white.npz"
+    x = np.zeros((300, 8, 8), np.uint8)
+    x[::2] = 255
+    np.savez(data, x=x)
+    words = ("pretrain", "igpt", data, "--out", run, "--steps", 2, *OPTIONS["igpt"])
+    refused(call(capsys, *words, "--palette", 4), "2 different colours", "--palette")
+    assert not (run / "run.json").exists()
+    answer = call(capsys, *words, "--palette", 2)
+    assert answer.code == 0, answer.err
 
 
 def test_what_is_not_an_image_is_skipped(capsys, tmp_path):

@@ -5,6 +5,7 @@ import itertools
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -139,9 +140,12 @@ class Job:
             **asdict(self.pixels),
         }
         if self.begun:
-            if self.begun["data"]["fingerprint"] != data["fingerprint"]:
+            before, broken = self.begun["data"], self.folder.skipped()
+            same = before["fingerprint"] == data["fingerprint"]
+            mended = broken and self.images.fingerprint(broken) == self.begun.get("but_for_broken")
+            if not (same or mended):
                 raise UserError(
-                    f"the data are not those of the run ({self.begun['data']['count']} images "
+                    f"the data are not those of the run ({before['count']} images "
                     f"then, {len(self.images)} now); give the same data, or another folder to --out"
                 )
             return self.begun
@@ -187,8 +191,24 @@ class Job:
         self.surveyors = Readers(later=readers.later)  # beside those that are asked for: none
         before = self.description.get("training_seconds", 0.0)
         try:
-            with Stop() as stop:
+            with Stop() as stop, self._explained_shortage():
                 self._train(readers, draw_every, stop)
+        except UserError:
+            if not self.begun:
+                self.folder.withdraw()
+            raise
+        finally:
+            self.description["training_seconds"] = round(before + time.monotonic() - began, 1)
+            if self.folder.begun():
+                if broken := self.folder.skipped():  # which may be mended before a resume
+                    self.description["but_for_broken"] = self.images.fingerprint(broken)
+                self.folder.write(self.description)
+
+    @contextmanager
+    def _explained_shortage(self) -> Iterator[None]:
+        """Raises UserError where memory is short."""
+        try:
+            yield
         except (MemoryError, RuntimeError) as error:
             if not is_short(error):
                 raise
@@ -197,10 +217,6 @@ class Job:
                 f"{shortage()} with a batch of {batch} images of {self.pixels.size} pixels; "
                 f"try a --batch-size of {max(2, batch // 2)}, a smaller --size or encoder"
             ) from error
-        finally:
-            self.description["training_seconds"] = round(before + time.monotonic() - began, 1)
-            if self.folder.begun():
-                self.folder.write(self.description)
 
     def _train(self, readers: Readers, draw_every: float, stop: Stop) -> None:
         start = self._restore() if self.begun else 0
@@ -281,8 +297,8 @@ class Job:
             name, reason = skipped[-1]
             raise UserError(
                 f"{broken} of {len(self.trained_on)} files are broken, more than 1 %, {name} the "
-                f"last ({reason}); {self.folder.path / 'skipped.txt'} lists them; mend or remove "
-                "them"
+                f"last ({reason}); {self.folder.path / 'skipped.txt'} lists them; mend "
+                "them and go on with --resume, or move them away and begin in another folder"
             )
 
     def _explain(self, error: NotFinite, *, saving: bool) -> UserError:

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -42,8 +42,11 @@ class Images(Protocol):
         """
         ...
 
-    def fingerprint(self) -> str:
-        """A short hex string that tells these data from others."""
+    def fingerprint(self, apart: Collection[str] = ()) -> str:
+        """A short hex string that tells these data from others.
+
+        Of files ``apart``, by `printable` name, only the names count.
+        """
         ...
 
     def stamp(self) -> str:
@@ -88,7 +91,7 @@ class ArrayImages:
         """The images (n, C, H, W), the index as it was, and nothing skipped."""
         return self.x[index], index, []
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, apart: Collection[str] = ()) -> str:
         """SHA-256 over shape and pixels, 16 hex digits."""
         digest = hashlib.sha256(repr(tuple(self.x.shape)).encode())
         digest.update(self.x.numpy().data)
@@ -187,13 +190,13 @@ class FolderImages:
                 )
         return images, torch.tensor(used, dtype=torch.long), skipped
 
-    def fingerprint(self) -> str:
-        """SHA-256 over paths and file sizes, 16 hex digits.
+    def fingerprint(self, apart: Collection[str] = ()) -> str:
+        """SHA-256 over paths and file sizes, 16 hex digits; of files ``apart`` over paths alone.
 
         Not over contents: reading a million files to start a run would take longer than the run's
         first epoch. A file changed in place without a change of size goes unseen.
         """
-        return digest_of_files(self.root, self.names)
+        return digest_of_files(self.root, self.names, apart)
 
     def stamp(self) -> str:
         """The fingerprint, over the files' times of change too."""
@@ -209,10 +212,18 @@ class FolderImages:
         return FolderImages(self.root, files, self.channels)
 
 
-def digest_of_files(root: Path, names: Sequence[str], *, times: bool = False) -> str:
-    """SHA-256 over paths and sizes, and times of change if asked for, 16 hex digits."""
+def digest_of_files(
+    root: Path, names: Sequence[str], apart: Collection[str] = (), *, times: bool = False
+) -> str:
+    """SHA-256 over paths and sizes, and times of change if asked for, 16 hex digits.
+
+    Of files ``apart``, by `printable` name, over paths alone.
+    """
     digest = hashlib.sha256()
     for name in names:
+        if apart and printable(name) in apart:
+            digest.update(os.fsencode(name) + b"\0")
+            continue
         try:
             found = os.stat(root / name)
             said = b"%d %d" % (found.st_size, found.st_mtime_ns) if times else b"%d" % found.st_size
