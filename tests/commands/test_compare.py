@@ -186,3 +186,10 @@ def test_encoders_of_one_name_have_a_row_each_where_they_differ():
     page = markdown(compared({"methods": methods, "pixels": {"logreg": 80.0}}))
     rows = [line.split("|")[1].strip() for line in page.splitlines() if "random" in line]
     assert rows == ["random weights of simclr, byol", "random weights of cpc", "random weights"]
+
+
+def test_settings_are_refused_before_any_method_is_trained(capsys, data, tmp_path):
+    more = ("--set", "prototypes=100000")
+    answer = call(capsys, *words(data, tmp_path / "out", *more, methods="simclr,swav"))
+    refused(answer, "prototypes")
+    assert not list((tmp_path / "out").glob("simclr/*"))

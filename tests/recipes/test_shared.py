@@ -1,11 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from contract.small import build
+from contract.small import PIXELS, build
 from selftaught.errors import UserError
 from selftaught.optim import Schedule
 from selftaught.recipes import RECIPES, find
-from selftaught.recipes.parameters import parameters
+from selftaught.recipes.parameters import call, parameters
 from selftaught.views.image import Jitter, View
 
 
@@ -62,3 +64,21 @@ def test_colours_are_shares_of_the_jitter():
     (view, _) = run.views.views
     (jitter,) = [part for part in view.then if isinstance(part, Jitter)]
     assert jitter == Jitter(0.4, 0.4, 0.2, 0.1, p=0.7)
+
+
+LARGER = replace(PIXELS, size=32, count=4096)
+
+
+@pytest.mark.parametrize("name", ["simclr", "swav", "rotation", "exemplar"])
+def test_views_that_a_network_cannot_see_are_as_large_as_the_image(name):
+    views = call(find(name), LARGER, {"encoder": "convnext_atto"}).views
+    drawn = views.draw(torch.Generator(), 2)
+    images = torch.zeros(2, LARGER.channels, 32, 32, dtype=torch.uint8)
+    seen = views.apply(views.crop(images, drawn), drawn)
+    assert {x.shape[-1] for x in seen} == {32}
+
+
+@pytest.mark.parametrize("name", ["jigsaw", "relative_patch", "pirl"])
+def test_tiles_that_a_network_cannot_see_are_refused(name):
+    with pytest.raises(UserError, match=r"cannot see tiles of .* pixels; use a larger --size"):
+        call(find(name), LARGER, {"encoder": "convnext_atto"})

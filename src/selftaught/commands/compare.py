@@ -2,16 +2,18 @@
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
+
+import torch
 
 from selftaught import checkpoint, pretrained, recipes
 from selftaught.commands import settings
 from selftaught.commands.evaluate import evaluate, still
 from selftaught.commands.outputs import own_folder
 from selftaught.commands.pretrain import pretrain
-from selftaught.data.images import open_labels
+from selftaught.data.images import open_images, open_labels
 from selftaught.errors import UserError, going_on_by_itself
 from selftaught.recipes.parameters import shared_out
 from selftaught.report import table
@@ -61,6 +63,8 @@ def compare(
     call |= {"parameters": json.loads(json.dumps(parameters))}
     summary = folder / "compare.json"
     _require_same(summary, call)
+    new = {name: own[name] for name in methods if not RunFolder(folder / places[name]).begun()}
+    _check(data, new, call, settings.device_of(device))
     pixels: dict[str, Any] = {}  # what their evaluation says, once it is known
     found: dict[str, Any] = {"call": call, "methods": {}}
     for name in methods:
@@ -87,6 +91,23 @@ def compare(
     checkpoint.write_atomic(summary, json.dumps(found, indent=2).encode())
     checkpoint.write_atomic(folder / "compare.md", table.markdown(table.compared(found)).encode())
     return found
+
+
+def _check(
+    data: str | Path,
+    methods: Mapping[str, Mapping[str, Any]],
+    call: Mapping[str, Any],
+    device: torch.device,
+) -> None:
+    """Raises UserError where a method cannot be built by its parameters, before any is trained."""
+    if not methods:
+        return
+    images, pixels = open_images(data), None
+    for name, own in methods.items():
+        given = {"method": name, "arguments": own, "size": call["size"], "seed": call["seed"]}
+        chosen = settings.resolved(given, images, device)
+        pixels = pixels or settings.pixels_of(images, chosen["size"], flip=call["flip"])
+        pretrained.rebuild(name, pixels, chosen["arguments"], call["seed"])
 
 
 def _require_same(summary: Path, call: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from selftaught import checkpoint, dist, precision, pretrained, recipes
+from selftaught import checkpoint, dist, precision, pretrained
 from selftaught.allocator import is_short, shortage
 from selftaught.commands import pictures, settings
 from selftaught.commands.heldout import Probes, kept
@@ -53,7 +53,7 @@ class Job:
         self.folder, self.device, self.console = folder, device, console
         self.begun = dist.first(lambda: folder.describe() if folder.begun() else None)
         self.images = self._open(call["data"])
-        self.call = self._resolve(call)
+        self.call = settings.resolved(call, self.images, device, begun=bool(self.begun))
         wanted = (self.begun or {}).get("precision", self.call["precision"])
         self.dtype = precision.choose(wanted, device)
         self.pixels = self._pixels()
@@ -69,30 +69,6 @@ class Job:
 
     def _open(self, data: str) -> Images:
         return open_images(data)
-
-    def _resolve(self, call: dict[str, Any]) -> dict[str, Any]:
-        name, given, count = call["method"], call["arguments"], len(self.images)
-        size = call["size"]
-        if size is None:
-            size = settings.size_for(self.images, self.device)
-        published = recipes.RECIPES[name].published if name in recipes.RECIPES else {}
-        scale = settings.scale_for(call.get("scale"), published, given, count, size)
-        # a run that was begun has all its settings: a new one is what it was without it
-        chosen = published if scale == "paper" and not self.begun else {}
-        own = settings.arguments(recipes.find(name), given, chosen)
-        if "batch_size" in own:
-            own["batch_size"] = settings.batch_size_for(
-                given.get("batch_size"), own["batch_size"], count
-            )
-        own = settings.fitted(own, given, count)
-        return call | {
-            "arguments": own,
-            "scale": scale,
-            "size": size,
-            "flip": call.get("flip") is not False,
-            "seed": call["seed"] or 0,
-            "precision": call["precision"] or "auto",
-        }
 
     def _pixels(self) -> Pixels:
         return settings.pixels_of(self.images, self.call["size"], flip=self.call["flip"])

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selftaught import dist, precision
+from selftaught import dist, precision, recipes
 from selftaught.cores import granted
 from selftaught.data.batches import Readers
 from selftaught.data.images import Images
@@ -28,6 +28,32 @@ SAMPLE = 2048  # images that the normalisation is measured on
 LARGEST = {"cpu": 64, "cuda": 224}  # pixels, when no size is asked for
 PHOTOGRAPH = 96  # pixels a side from which the papers' settings suit
 ENOUGH = 100  # batches of the paper's that the data should hold for its settings
+
+
+def resolved(
+    call: dict[str, Any], images: Images, device: torch.device, *, begun: bool = False
+) -> dict[str, Any]:
+    """The call of a run with everything decided that was left open.
+
+    A run that was begun has all its settings: a new one is what it was without it. Raises UserError
+    for what does not suit the data.
+    """
+    name, given, count = call["method"], call["arguments"], len(images)
+    size = size_for(images, device) if call["size"] is None else call["size"]
+    published = recipes.RECIPES[name].published if name in recipes.RECIPES else {}
+    scale = scale_for(call.get("scale"), published, given, count, size)
+    chosen = published if scale == "paper" and not begun else {}
+    own = arguments(recipes.find(name), given, chosen)
+    if "batch_size" in own:
+        own["batch_size"] = batch_size_for(given.get("batch_size"), own["batch_size"], count)
+    return call | {
+        "arguments": fitted(own, given, count),
+        "scale": scale,
+        "size": size,
+        "flip": call.get("flip") is not False,
+        "seed": call["seed"] or 0,
+        "precision": call.get("precision") or "auto",
+    }
 
 
 def arguments(
@@ -120,7 +146,7 @@ def require_same(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -
     ]
     if differ:
         raise UserError(
-            f"{what} has other settings: {'; '.join(differ)}; resume with the same, or give "
+            f"{what} has other settings: {'; '.join(differ)}; give the same again, or "
             "another folder to --out"
         )
 

@@ -144,6 +144,19 @@ def _of_timm(name: str, channels: int, size: int, options: dict[str, Any]) -> En
     ) from causes[0]
 
 
+@torch.no_grad()
+def sees(encoder: Encoder, channels: int, size: int) -> bool:
+    """Whether the encoder can see images of ``size`` pixels a side."""
+    mode = encoder.training
+    try:
+        encoder.eval()(torch.zeros(1, channels, size, size))
+    except Exception:  # networks of many authors, each with its own
+        return False
+    finally:
+        encoder.train(mode)
+    return True
+
+
 def _wrapped(name: str, channels: int, size: int, options: dict[str, Any]) -> Encoder:
     import timm
     from timm.models.resnet import ResNet

@@ -12,7 +12,7 @@ from selftaught.methods.simclr import SimCLR
 from selftaught.methods.simclr_v2 import SimCLRV2
 from selftaught.nn.encoders import build
 from selftaught.recipes.run import Pixels, Run
-from selftaught.recipes.shared import SMALLEST, Look, Training, for_tiles, side
+from selftaught.recipes.shared import SMALLEST, Look, Training, check_tile, for_tiles, side
 from selftaught.views.jigsaw import Jigsaw, WithTiles
 
 
@@ -303,6 +303,7 @@ def pirl(
     )
     image = look.view(data, net)
     tile = side(data, net, tile_share, least=SMALLEST)
+    check_tile(net, data, tile)
     cell = round(tile * 85 / 64)  # the paper's
     jigsaw = Jigsaw(tile, cell, *image.then, scale=(smallest_jigsaw, 1.0), flip=image.cropper.flip)
     run = training.run(method, WithTiles(image, jigsaw, data.mean, data.std))

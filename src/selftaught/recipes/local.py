@@ -10,7 +10,7 @@ from selftaught.nn.encoders import build
 from selftaught.nn.local import PatchGrid
 from selftaught.nn.scales import AmdimNano
 from selftaught.recipes.run import Pixels, Run
-from selftaught.recipes.shared import Look, Training, crop, side
+from selftaught.recipes.shared import Look, Training, crop, view_side
 from selftaught.views.exemplar import Contrast, Patch, PatchView
 from selftaught.views.image import Jitter, View, Views
 from selftaught.views.local import TurnedAlike
@@ -152,7 +152,7 @@ def exemplar(
     net = build(encoder, channels=data.channels, size=data.size)
     method = Exemplar(net, classes=count, dropout=dropout)
     share = (smallest_patch, largest_patch)
-    patch = Patch(side(data, net, view_share), source=data.size, share=share)
+    patch = Patch(view_side(data, net, view_share), source=data.size, share=share)
     view = PatchView(patch, Contrast(contrast), Jitter(0.0, 0.0, 0.0, hue, p=1.0))
     run = training.run(method, Views([view], data.mean, data.std))
     return dataclasses.replace(run, images=count)

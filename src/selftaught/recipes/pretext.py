@@ -9,7 +9,7 @@ from selftaught.methods.relative_patch import RelativePatch
 from selftaught.methods.rotation import Rotation
 from selftaught.nn.encoders import build
 from selftaught.recipes.run import Pixels, Run
-from selftaught.recipes.shared import Training, crop, for_tiles, side
+from selftaught.recipes.shared import Training, check_tile, crop, for_tiles, view_side
 from selftaught.views.aberration import KeepOneChannel, Project, ShiftChannels
 from selftaught.views.image import Gray, View
 from selftaught.views.jigsaw import SIDE
@@ -41,7 +41,7 @@ def rotation(
         smallest_crop: the view shows at least this share of the image's area.
     """
     net = build(encoder, channels=data.channels, size=data.size)
-    view = View(crop(data, side(data, net, view_share), smallest_crop))
+    view = View(crop(data, view_side(data, net, view_share), smallest_crop))
     return training.run(Rotation(net), Turned(view, data.mean, data.std))
 
 
@@ -81,6 +81,7 @@ def jigsaw(
             f"3 x 3 tiles of {max(tile, least)} pixels with gaps between them do not fit images of "
             f"{data.size}; use {works}"
         )
+    check_tile(net, data, tile)
     if channel_shift < 0:
         raise UserError(f"a shift of {channel_shift}; use --channel-shift with 0 or more")
     method = Jigsaw(net, permutations=permutations, width=width, hidden=hidden)
@@ -135,6 +136,7 @@ def relative_patch(
             f"{grid} x {grid} patches of {tile} pixels with gaps between them do not fit images of "
             f"{data.size}; use {works}"
         )
+    check_tile(net, data, tile)
     guards = {"drop": [KeepOneChannel()], "project": [Project()], "none": []}
     if guard not in guards:
         raise UserError(f"no guard named {guard!r}; use --guard drop, project or none")

@@ -10,7 +10,7 @@ import torch
 from selftaught.errors import UserError, from_zero
 from selftaught.method import Method
 from selftaught.nn.base import Encoder
-from selftaught.nn.encoders import build
+from selftaught.nn.encoders import build, sees
 from selftaught.optim import LARC, LARS, Clip, Schedule, groups
 from selftaught.recipes.run import Pixels, Run
 from selftaught.views.image import Blur, Crop, Gray, Jitter, Solarize, View, Views
@@ -160,7 +160,7 @@ class Look:
 
     def view(self, data: Pixels, encoder: Encoder, *then: Solarize) -> View:
         """One view: crop, flip, jitter, gray, blur and what is given besides."""
-        pixels = side(data, encoder, self.view_share)
+        pixels = view_side(data, encoder, self.view_share)
         cut = crop(data, pixels, self.smallest_crop, bicubic=self.bicubic)
         return self._view(cut, *then)
 
@@ -233,8 +233,8 @@ class MultiCrop(Look):
                 f"images of {data.size} pixels are smaller than a small view of {SMALLEST}; use "
                 "--crops 0 or a larger --size"
             )
-        large = side(data, encoder, self.view_share)
-        small = side(data, encoder, self.crop_share, least=SMALLEST)
+        large = view_side(data, encoder, self.view_share)
+        small = view_side(data, encoder, self.crop_share, least=SMALLEST)
         part = (self.smallest_crop, self.largest_crop)
         return (
             crop(data, large, self.largest_crop, bicubic=self.bicubic),
@@ -270,6 +270,12 @@ def side(data: Pixels, encoder: Any, share: float, least: int = 16) -> int:
     return max(1, round(wanted / patch)) * patch
 
 
+def view_side(data: Pixels, encoder: Encoder, share: float, least: int = 16) -> int:
+    """The same, or the image's where the encoder cannot see views so small."""
+    found = side(data, encoder, share, least)
+    return found if found == data.size or sees(encoder, data.channels, found) else data.size
+
+
 def for_tiles(method: str, encoder: str, data: Pixels) -> Encoder:
     """An encoder that is trained on tiles and used on whole images.
 
@@ -282,3 +288,12 @@ def for_tiles(method: str, encoder: str, data: Pixels) -> Encoder:
             "vit-nano or a convolutional network of timm's"
         )
     return net
+
+
+def check_tile(encoder: Encoder, data: Pixels, side: int) -> None:
+    """Raises UserError where the encoder cannot see tiles of ``side`` pixels."""
+    if not sees(encoder, data.channels, side):
+        raise UserError(
+            f"the encoder cannot see tiles of {side} pixels; use a larger --size, or --encoder "
+            "resnet-nano or vit-nano"
+        )
