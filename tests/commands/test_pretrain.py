@@ -181,8 +181,7 @@ def test_data_without_labels_are_not(capsys, tmp_path):
     assert "evaluation" not in described(tmp_path / "run")
 
 
-# What a batch of 16, or images of 8 x 8, is too small for by default; it is refused in one line.
-SMALLER = {"wmse": ("--dim", "4", "--sub-batch", "8")}  # for small batches
+# What images of 8 x 8 are too small for by default; it is refused in one line.
 ON_DIGITS = {"ijepa": ("--patch", "1")}  # of 8 pixels
 ON_DIGITS |= dict.fromkeys(("jigsaw", "relative_patch"), ("--size", "16"))
 NEED_RUN = ("beit",)
@@ -200,7 +199,7 @@ def test_a_folder_of_colour_photographs_at_any_depth(capsys, tmp_path, method):
         16,
         "--evaluate",
         "off",
-        *(OPTIONS | SMALLER).get(method, ()),
+        *OPTIONS.get(method, ()),
     )
     if method in NEED_RUN:
         return refused(answer, "train one with")
@@ -215,7 +214,7 @@ def test_the_defaults_work_on_the_smallest_known_data(capsys, tmp_path, method, 
         "selftaught.commands.watch.SEEN", 16
     )  # or twice the feature's width; quicker than all
     words = ("pretrain", method, "digits", "--out", tmp_path / "run", "--steps", 1)
-    own = (SMALLER | ON_DIGITS).get(method, ())
+    own = ON_DIGITS.get(method, ())
     answer = call(capsys, *words, "--batch-size", 16, "--evaluate", "off", *own)
     if method in NEED_COLOUR:
         return refused(answer, "no colours", "give images in colour")

@@ -222,6 +222,8 @@ def fitted(own: dict[str, Any], given: Mapping[str, Any], count: int) -> dict[st
         "components": count // 2,
         "prototypes": batch,
     }
+    if "sub_batch" in own:  # which are whitened together, in fewer dimensions
+        bounds |= {"sub_batch": batch, "dim": min(own["sub_batch"], batch) // 2}
     smaller = {
         name: max(1, bound)
         for name, bound in bounds.items()

@@ -43,7 +43,7 @@ class GroupedBatchNorm(_BatchNorm):
         if left or len(input) % here:
             raise UserError(
                 f"a batch of {len(input) * world} in {world} processes does not make {self.groups} "
-                "groups; use a batch that the groups divide, and groups that the processes divide"
+                "groups; use a --batch-size that --groups divides, and --groups that they divide"
             )
         _require_two(input.numel() // (here * input.shape[1]))
         wide = torch.promote_types(input.dtype, torch.float32)
@@ -122,7 +122,9 @@ class _Normalised(torch.autograd.Function):
 
 def _require_two(count: int) -> None:
     if count < 2:
-        raise UserError("batch norm over one value; use a larger batch, or fewer groups")
+        raise UserError(
+            "batch norm over one value; use a larger --batch-size, or fewer --groups if any"
+        )
 
 
 def _nothing(x: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ def bigan(
     prior: Distribution = "normal",
     width: int = 64,
     hidden: int = 512,
-    training: Training = Training(batch_size=64, lr=2e-4, weight_decay=2.5e-5, warmup=0.0),
+    training: Training = Training(batch_size=32, lr=2e-4, weight_decay=2.5e-5, warmup=0.0),
 ) -> Run:
     """BiGAN (Donahue et al. 2016, arXiv 1605.09782): encoder and generator undo one another.
 

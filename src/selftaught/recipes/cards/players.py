@@ -60,7 +60,7 @@ image -> encoder -> its code -----> (image, code) \\
                                                    critic: which of the two?
 random code -> generator -> image -> (image, code) /
            the encoder and the generator are both paid where the critic errs""",
-        needs="three networks; batches of 64 or more; watch for a critic that always wins",
+        needs="three networks; batches of 32 or more; watch for a critic that always wins",
         choose="over gan where images are to be encoded and painted again, or mixed by their codes",
         published={
             "encoder": "resnet18",
