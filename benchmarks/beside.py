@@ -30,7 +30,7 @@ def samples_per_second(data: str, steps: int, environment: dict[str, str]) -> fl
     with tempfile.TemporaryDirectory() as folder:
         words = ["pretrain", "simclr", data, "--out", f"{folder}/run", "--steps", str(steps)]
         said = subprocess.run(
-            [sys.executable, "-m", "selftaught.cli", *words, "--evaluate", "off"],
+            [sys.executable, "-m", "selftaught", *words, "--evaluate", "off"],
             env=os.environ | environment,
             capture_output=True,
             text=True,

@@ -36,6 +36,12 @@ def test_what_belongs_to_someone_else_is_left_alone(tmp_path, resume):
         RunFolder(tmp_path).check(resume=resume)
 
 
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(UserError, match="is a file; give a new folder to --out"):
+        RunFolder(tmp_path / "run").check(resume=False)
+
+
 def test_a_run_that_failed_before_its_first_step_may_be_begun_again(tmp_path):
     (tmp_path / ".lock").write_text("")
     RunFolder(tmp_path).check(resume=False)

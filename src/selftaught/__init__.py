@@ -80,3 +80,7 @@ def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'selftaught' has no attribute {name!r}")
     return getattr(import_module(f"selftaught.{_PLACES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,5 +1,6 @@
 """Weights to begin with: of a run, of a file, or public ones of timm's."""
 
+import logging
 from typing import Any
 
 import torch
@@ -68,6 +69,7 @@ def _public(name: str, encoder: nn.Module) -> dict[str, Tensor]:
     """The weights of a network of timm's, for as many channels as the encoder has."""
     import timm
 
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)  # which tells of each attempt
     first = next(p for p in encoder.parameters() if p.ndim == 4)
     options: dict[str, Any] = {"in_chans": first.shape[1], "num_classes": 0}
     try:

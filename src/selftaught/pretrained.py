@@ -163,7 +163,7 @@ def load(run: str | Path) -> Pretrained:
         encoder.encoder.load_state_dict(load_file(path))
     except (SafetensorError, OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{path} is damaged: {reason}; export it again") from error
+        raise UserError(f"{path} is damaged: {reason}; copy it anew, or make it again") from error
     return encoder
 
 
@@ -215,7 +215,7 @@ def read_card(run: str | Path) -> dict[str, Any]:
         if missing:
             raise KeyError(*missing)
     except (ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({error!r}); export it again") from error
+        raise UserError(f"{path} is damaged ({error!r}); copy it anew, or make it again") from error
     return card
 
 

@@ -52,6 +52,8 @@ class RunFolder:
                 f"{self.checkpoints} holds checkpoints, but {self._call} is missing: put it back, "
                 "or give a new folder to --out"
             )
+        elif self.path.exists() and not self.path.is_dir():
+            raise UserError(f"{self.path} is a file; give a new folder to --out")
         elif self.path.is_dir() and any(p.name not in OURS for p in self.path.iterdir()):
             raise UserError(f"{self.path} is not empty; give a new folder to --out")
 

@@ -77,7 +77,7 @@ def test_what_a_command_says_on_stderr_is_heard(capsys, monkeypatch):
 
 def test_python_dash_m():
     said = subprocess.run(
-        [sys.executable, "-m", "selftaught.cli", "methods", "simclear"],
+        [sys.executable, "-m", "selftaught", "methods", "simclear"],
         capture_output=True,
         text=True,
     )
@@ -96,6 +96,7 @@ def test_every_public_name_is_there():
     assert sorted(selftaught.__all__) == selftaught.__all__
     for name in selftaught.__all__:
         assert getattr(selftaught, name).__name__ == name
+        assert name in dir(selftaught)
     with pytest.raises(AttributeError, match="no attribute 'pretrian'"):
         _ = selftaught.pretrian
 
@@ -184,7 +185,26 @@ def test_every_parameter_of_a_recipe_is_explained(name):
         (["pretrain", "--out", "x", "simclr", "digits"], []),
         (["pretrain", "simclr", "digits", "--out", "x", "--temprature", "1"], ["--temperature"]),
         (["pretrain", "simclr", "digits", "--out", "x", "--ratio", "0.5"], ["--ratio"]),
-        (["pretrain", "simclr", "digits", "--out", "x", "--steps", "ten"], ["--steps", "ten"]),
+        (
+            ["pretrain", "simclr", "digits", "--out", "x", "--steps", "ten"],
+            ["--steps ten is", "a whole number"],
+        ),
+        (
+            ["pretrain", "simclr", "digits", "--out", "x", "--lr", "high"],
+            ["--lr high is", "a number"],
+        ),
+        (["pretrain", "simclr", "digits", "--out", "x", "--lr", "-1"], ["--lr", "from 0"]),
+        (
+            ["pretrain", "mae", "digits", "--out", "x", "--ratio", "nan"],
+            ["--ratio nan is no number"],
+        ),
+        (["pretrain", "digits", "simclr", "--out", "x"], ["selftaught pretrain simclr digits"]),
+        (["pretrain", "simclr", "", "--out", "x"], ["no data"]),
+        (["compare", "digits", "--methods", "simclr", "byol", "--out", "x"], ["byol", "commas"]),
+        (
+            ["classify", "run", "digits", "--out", "x.csv"],
+            ["no classifier at run", "finetune --out"],
+        ),
         (["pretrain", "simclr", "digits", "--out", "x", "--device", "tpu"], ["tpu"]),
         (["evaluate"], ["--data"]),
         (["embed", "run", "digits"], ["--out"]),
@@ -246,6 +266,6 @@ def test_a_recipe_that_sets_its_own_batch(capsys, tmp_path, monkeypatch):
 
 
 def test_a_reader_that_has_had_enough():
-    command = f"{sys.executable} -m selftaught.cli methods --json | head -c 20"
+    command = f"{sys.executable} -m selftaught methods --json | head -c 20"
     found = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     assert found.stderr == ""

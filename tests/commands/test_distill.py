@@ -125,7 +125,7 @@ def test_a_student_teaches_and_is_fine_tuned(capsys, teacher, few, tmp_path):
 
 def test_bad_input(capsys, teacher, finished, few, tmp_path):
     refused(taught(capsys, finished, few, tmp_path / "a"), "is no classifier")
-    refused(taught(capsys, tmp_path / "no", few, tmp_path / "a"), "there is no run")
+    refused(taught(capsys, tmp_path / "no", few, tmp_path / "a"), "no classifier at")
     refused(taught(capsys, teacher, few, tmp_path / "b", student="resnt18"), "did you mean")
     refused(taught(capsys, teacher, few, tmp_path / "c", "--temperature", 0), "--temperature above")
     for more in (("--batch-size", 1), ("--lr=-1",), ("--weight-decay=-1",)):

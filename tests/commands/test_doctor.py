@@ -58,6 +58,18 @@ def test_labels_are_counted_only(capsys, data):
     assert "0 broken" in answer.out
 
 
+def test_labels_that_cannot_be_used_are_said(capsys, tmp_path):
+    for number in range(20):
+        path = tmp_path / "in" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), number).save(path)
+    Image.new("L", (8, 8)).save(tmp_path / "in" / "stray.png")
+    answer = call(capsys, "doctor", tmp_path / "in")
+    assert answer.code == 0, answer.err
+    assert "no labels that can be used" in answer.out
+    assert "stray.png" in answer.out
+
+
 @pytest.mark.parametrize("method", ["byol", "mae"])
 def test_another_method_and_encoder(capsys, folder, method):
     words = ("doctor", folder, "--method", method, "--size", 16, "--encoder", "vit-nano")

@@ -27,7 +27,7 @@ def data(tmp_path_factory):
 
 
 def start(*words):
-    command = [sys.executable, "-m", "selftaught.cli", *map(str, words)]
+    command = [sys.executable, "-m", "selftaught", *map(str, words)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -577,3 +577,11 @@ def test_fashion_mnist():
     images, labels = open_images(root, "test"), open_labels(root, "test")
     assert (len(images), images.channels, images.sides) == (10_000, 1, 28)
     assert labels.values.bincount().tolist() == [1000] * 10
+
+
+def test_a_few_images_beside_class_folders_are_said(tmp_path):
+    names = [f"{kind}/{number}.png" for kind in "ab" for number in range(10)]
+    folder(tmp_path, *names, "stray.png")
+    refused(lambda: open_labels(tmp_path, "train"), "1 images beside them", "stray.png", "classes")
+    folder(tmp_path, *(f"{number}.png" for number in range(10)))
+    assert open_labels(tmp_path, "train") is None  # a folder of photographs with others in it

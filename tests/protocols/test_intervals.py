@@ -21,7 +21,13 @@ def test_other_values_have_the_interval_of_their_mean():
     assert high == pytest.approx(x.mean().item() + half, abs=0.1)
 
 
-def test_no_misses_and_the_same_seed():
-    assert bootstrap(torch.ones(50)) == (1.0, 1.0)
+def test_no_misses_have_wilsons_interval():
+    far = 1.96**2 / (50 + 1.96**2)
+    assert bootstrap(torch.ones(50)) == (pytest.approx(1 - far, abs=1e-4), 1.0)
+    assert bootstrap(torch.zeros(50)) == (0.0, pytest.approx(far, abs=1e-4))
+    assert bootstrap(torch.full((50,), 0.5)) == (0.5, 0.5)
+
+
+def test_the_same_seed():
     x = torch.rand(99)
     assert bootstrap(x) == bootstrap(x) != bootstrap(x, seed=1)

@@ -11,6 +11,7 @@ import tyro
 
 from selftaught.errors import UserError
 
+KINDS = {"INT": "a whole number", "FLOAT": "a number"}  # tyro's names
 DESCRIPTION = "Self-supervised learning: from data without labels to an encoder you can trust."
 
 
@@ -46,6 +47,16 @@ def parse(what: Any, argv: list[str], prog: str = "selftaught") -> Any:
 def _one_line(box: str) -> str:
     """The words of tyro's boxed message, without its title and its pointer to the help."""
     lines = [line.strip(" │╭╮╰╯─") for line in box.splitlines()]
-    _title, *words = [line for line in lines if line] or ["", "the arguments are not understood"]
+    _title, *words = [line for line in lines if line.strip("-")] or [
+        "",
+        "the arguments are not understood",
+    ]
     said = " ".join(words).partition(" For full helptext")[0]
-    return re.sub(r"^(-+ )?Error parsing \S*tyro-dummy\S* ", "", said)  # of settings as a whole
+    if value := re.match(r"Error parsing (--\S+): .*?'(.*?)'.* Argument helptext: \1 (\S+)", said):
+        option, given, kinds = value.groups()
+        given = (re.search(r"from \['(.*?)'\]", said) or [None, given])[1]  # of several kinds
+        kind = KINDS.get(kinds.split("|")[-1], kinds)
+        return f"{option} {given} is not understood; give {kind}"
+    if re.match(r"Unrecognized options: (?!-)", said):
+        return f"{said}; a list is written with commas and no spaces, as one,two"
+    return re.sub(r"^Error parsing \S*tyro-dummy\S* ", "", said)  # of settings as a whole

@@ -56,7 +56,7 @@ class Member:
         self.rank, self.said = rank, said
         quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": said} if rank else {}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "selftaught.cli", *argv],
+            [sys.executable, "-m", "selftaught", *argv],
             env=together | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             start_new_session=True,  # Ctrl-C reaches it through `_handed_on` alone
             **quiet,

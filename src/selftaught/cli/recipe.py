@@ -13,6 +13,7 @@ from selftaught.cli.options import Device, Precision
 from selftaught.cli.parsing import parse
 from selftaught.cli.processes import launch, launched
 from selftaught.cores import keep_to_granted
+from selftaught.errors import UserError
 from selftaught.recipes.parameters import parameters
 
 
@@ -56,6 +57,8 @@ class Common:
 
 def pretrain_with(method: str, argv: list[str]) -> int:
     """Run ``selftaught pretrain METHOD`` with the rest of its arguments; the exit code."""
+    if method not in recipes.RECIPES and argv and argv[0] in recipes.RECIPES:
+        raise UserError(f"the method comes first: selftaught pretrain {argv[0]} {method} ...")
     recipe = recipes.find(method)
     values = vars(parse(_options(recipe), argv, prog=f"selftaught pretrain {method}"))
     common = {f.name: values.pop(f.name) for f in dataclasses.fields(Common)}

@@ -51,6 +51,7 @@ def compare(
     writes it with the table to ``compare.json`` and ``compare.md`` in ``out``. Raises UserError for
     a budget that is none, for names that are none or come twice and for parameters of no method.
     """
+    methods = settings.listed(methods)
     settings.check_budget(steps=steps, minutes=minutes)
     if steps is None and minutes is None:
         raise UserError("no budget; give --minutes or --steps, the same for each method")

@@ -10,10 +10,9 @@ import torch
 from selftaught import precision, pretrained
 from selftaught.commands import settings
 from selftaught.data.batches import batches, moved, plain
-from selftaught.data.images import check, open_images, open_labels
+from selftaught.data.images import Labels, check, open_images, open_labels
 from selftaught.errors import UserError
 from selftaught.method import ViewBatch
-from selftaught.recipes import find
 from selftaught.report.console import terminal
 from selftaught.report.live import clock
 from selftaught.train import NotFinite, fit
@@ -41,19 +40,20 @@ def doctor(
     console = terminal(quiet=quiet)
     images = open_images(data)
     place = settings.device_of(device)
-    labels = open_labels(data, "train")
+    labels, said = _labels(data)
     broken = check(images)
-    pixels = settings.pixels_of(images, size or settings.size_for(images, place))
+    asked = {"method": method, "arguments": parameters, "size": size, "seed": 0}
+    call = settings.resolved(asked, images, place)
+    pixels = settings.pixels_of(images, call["size"])
     console.print(
         f"{images.name}: {len(images):,} images, {pixels.channels} "
         f"channel{'s' if pixels.channels > 1 else ''}, median shorter side {images.sides} px, "
         f"used at {pixels.size} px\n"
-        + (f"{len(labels.classes)} classes, for evaluation only" if labels else "no labels: fine")
-        + f"\n{len(broken)} broken",
+        f"{said}\n{len(broken)} broken",
     )
     for name, reason in broken:
         console.print(f"  {name}: {reason}", soft_wrap=True)
-    cost = _time(images, pixels, method, parameters, place)
+    cost = _time(images, pixels, method, call["arguments"], place)
     epoch, budget = cost["seconds_per_epoch"], cost["seconds_per_epoch"] * cost["epochs"]
     console.print(
         f"{method} with {cost['encoder']}, batch {cost['batch_size']}, {cost['precision']} on "
@@ -72,14 +72,21 @@ def doctor(
     }
 
 
+def _labels(data: str | Path) -> tuple[Labels | None, str]:
+    """The labels, if any can be used, and what to say of them."""
+    try:
+        found = open_labels(data, "train")
+    except UserError as error:
+        return None, f"no labels that can be used: {error}"
+    return (
+        found,
+        f"{len(found.classes)} classes, for evaluation only" if found else "no labels: fine",
+    )
+
+
 def _time(
-    images: Any, pixels: Any, method: str, given: dict[str, Any], place: torch.device
+    images: Any, pixels: Any, method: str, own: dict[str, Any], place: torch.device
 ) -> dict[str, Any]:
-    own = settings.arguments(find(method), given)
-    if "batch_size" in own:
-        batch = settings.batch_size_for(given.get("batch_size"), own["batch_size"], len(images))
-        own["batch_size"] = batch
-    own = settings.fitted(own, given, len(images))
     run = pretrained.rebuild(method, pixels, own, seed=0)
     run.method.to(device=place, memory_format=torch.channels_last)  # pyright: ignore
     images = images.spread(run.images or len(images))

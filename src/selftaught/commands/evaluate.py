@@ -15,7 +15,7 @@ from selftaught.commands import probes
 from selftaught.commands.outputs import keep
 from selftaught.commands.parts import KINDS, Kind, Seen, content, kind_of, parts
 from selftaught.commands.scores import Score, mean_score, over_draws, rounded_rows, score_of
-from selftaught.commands.settings import device_of
+from selftaught.commands.settings import device_of, listed
 from selftaught.errors import UserError
 from selftaught.paths import expanded
 from selftaught.pretrained import Pretrained, raw
@@ -135,6 +135,7 @@ def evaluate(
     already. ``tell`` hears what is being done. Raises UserError where labels are missing, a
     protocol is unknown or made for other data, and for an encoder whose features are not finite.
     """
+    protocols = listed(protocols)
     if not protocols:
         raise UserError("no protocol to evaluate by; name one or more")
     asked, everything = _protocols(protocols), "all" in protocols

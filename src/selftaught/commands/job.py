@@ -53,7 +53,7 @@ class Job:
         self.folder, self.device, self.console = folder, device, console
         self.begun = dist.first(lambda: folder.describe() if folder.begun() else None)
         self.images = self._open(call["data"])
-        self.call = settings.resolved(call, self.images, device, begun=bool(self.begun))
+        self.call = self._resolve(call)
         wanted = (self.begun or {}).get("precision", self.call["precision"])
         self.dtype = precision.choose(wanted, device)
         self.pixels = self._pixels()
@@ -69,6 +69,9 @@ class Job:
 
     def _open(self, data: str) -> Images:
         return open_images(data)
+
+    def _resolve(self, call: dict[str, Any]) -> dict[str, Any]:
+        return settings.resolved(call, self.images, self.device, begun=bool(self.begun))
 
     def _pixels(self) -> Pixels:
         return settings.pixels_of(self.images, self.call["size"], flip=self.call["flip"])

@@ -32,9 +32,11 @@ def refuse_existing(path: Path) -> None:
 def own_folder(out: str | Path, ours: Collection[str]) -> Path:
     """A folder for what a command writes under the names ``ours``, or that holds only such.
 
-    Raises UserError where something else is in it.
+    Raises UserError where something else is in it, or it is a file.
     """
     path = expanded(out)
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file; give a new folder to --out")
     if path.is_dir() and any(p.name[0] != "." and p.name not in ours for p in path.iterdir()):
         raise UserError(f"{path} holds other things; give a new folder to --out")
     return path

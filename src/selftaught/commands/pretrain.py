@@ -99,7 +99,15 @@ def pretrain(
 def _checked(asked: dict[str, Any], folder: RunFolder, resume: bool) -> dict[str, Any]:
     """The settings of the run, those it began with if it did; UserError where it may not go on."""
     folder.check(resume=resume)
-    return _as_begun(asked, folder.describe()["call"]) if folder.begun() else asked
+    if not folder.begun():
+        return asked
+    before = folder.describe()
+    try:
+        return _as_begun(asked, before["call"])
+    except UserError as error:
+        if not before.get("finished"):
+            raise
+        raise UserError(f"{error}, which may begin with --init {folder.path}") from None
 
 
 def _as_begun(asked: dict[str, Any], begun: dict[str, Any]) -> dict[str, Any]:

@@ -110,7 +110,9 @@ def robustness(
     ...}`` and adds it to ``robustness.json`` in the run's folder. Raises UserError for what the
     user can mend.
     """
-    asked = Asked(tuple(attacks), tuple(epsilons), tuple(corruptions), images, seed)
+    asked = Asked(
+        settings.listed(attacks), tuple(epsilons), settings.listed(corruptions), images, seed
+    )
     _check(asked)
     like = pretrained.load(run)
     train, held, split = parts(data, test, card=like.card)

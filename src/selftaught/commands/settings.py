@@ -5,7 +5,7 @@ import math
 import multiprocessing
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -61,7 +61,8 @@ def arguments(
 ) -> dict[str, Any]:
     """The recipe's defaults, the published settings over them, and what was given over both.
 
-    Raises UserError for a name the recipe does not have, with the nearest one.
+    Raises UserError for a name the recipe does not have, with the nearest one, and for a value that
+    is no number (nan).
     """
     defaults = {name: p.default for name, p in parameters(recipe).items()}
     for name in given:
@@ -70,7 +71,14 @@ def arguments(
             raise UserError(
                 f"{recipe.__name__} has no parameter {name!r}; did you mean {near[0]!r}?"
             )
+        if isinstance(given[name], float) and math.isnan(given[name]):
+            raise UserError(f"--{name.replace('_', '-')} nan is no number; give one")
     return defaults | dict(published or {}) | dict(given)
+
+
+def listed(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Names that are given as a list, or as one text with commas."""
+    return tuple(names.split(",") if isinstance(names, str) else names)
 
 
 def scale_for(

@@ -165,12 +165,13 @@ def trained_classifier(run: str | Path) -> tuple[ClassScores, dict[str, Any]]:
     """
     root = expanded(run)
     place = root / "fine-tuned" if (root / "fine-tuned").is_dir() else root
+    ours = "give the folder that `finetune --out` or `distill --out` made"
+    if not place.is_dir():
+        raise UserError(f"there is no classifier at {run}; {ours}")
     card = pretrained.read_card(place)
     found = checkpoint.latest(place / "checkpoints")
     if "finetuned" not in card or found is None:
-        raise UserError(
-            f"{run} is no classifier; give the folder that `finetune --out` or `distill --out` made"
-        )
+        raise UserError(f"{run} is no classifier; {ours}")
     own = "network."
     state = {n.removeprefix(own): t for n, t in found[1]["method"].items() if n.startswith(own)}
     encoder, kept = pretrained.untrained(card).encoder, None

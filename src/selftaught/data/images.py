@@ -45,6 +45,7 @@ PARTS = {
     **dict.fromkeys(("test", "testing"), "test"),
     **dict.fromkeys(("val", "valid", "validation"), "val"),
 }
+STRAY = 0.1  # share of images beside class folders up to which they are there by mistake
 RUNS = {"run.json", "transfer.json"}  # in folders of our own, whose pictures are no data
 
 _DAMAGE = (zipfile.BadZipFile, zlib.error)
@@ -111,7 +112,8 @@ def open_labels(data: str | Path, part: Part) -> Labels | None:
     In a folder they are the names of the first folders, where every image lies below one and there
     are two at least; in an `.npz` file `y` and `y_test`, integers or text. Numbered over all parts
     together, so that a class has one number. Several labels an image (`selftaught.data.tags`) and
-    masks (`selftaught.data.masks`) are none of these. Raises `UserError`.
+    masks (`selftaught.data.masks`) are none of these. Raises `UserError`, also for a few images
+    beside the folders.
     """
     source = _open(data, part)
     found = {p: source.labels(p) for p in source.parts}
@@ -171,6 +173,8 @@ def _open(data: str | Path, part: Part) -> _Source:
 
 
 def _source(data: str | Path) -> _Source:
+    if not str(data):
+        raise UserError("no data; give a folder of images, an .npz file or a known name")
     path = expanded(data)
     if os.path.isdir(path):
         return _idx(path) if _idx_file(path, "train", "images", 3) else _folder(path)
@@ -207,7 +211,13 @@ def _folder(root: Path) -> _Source:
 
     def labels(part: Part) -> np.ndarray | None:
         inside = [file.removeprefix(prefixes[part]) for file in below(part)]
-        if not all("/" in file for file in inside):
+        stray = [file for file in inside if "/" not in file]
+        if stray and len(stray) <= STRAY * len(inside):
+            raise UserError(
+                f"{root / prefixes[part]} holds folders and {len(stray)} images beside them, "
+                f"{stray[0]} the first; where the folders are classes, move them into one"
+            )
+        if stray:
             return None
         return np.array([file.split("/")[0] for file in inside])
 

@@ -70,6 +70,7 @@ def _csv(path: Path, names: Sequence[str]) -> Tags:
         if len(row) != len(header) or any(cell.strip() not in ("-1", "0", "1") for cell in row[1:]):
             raise UserError(
                 f"{path}: the row of {row[0]} is not a name and {len(header) - 1} times 0, 1 or -1"
+                "; give a column to each class, or put images of one label into folders by it"
             )
         if row[0] in found:
             raise UserError(f"{path} has {row[0]} twice; leave one row")

@@ -163,7 +163,7 @@ def _tokenizer(run: str, data: Pixels) -> tuple[Tokenizer, int]:
     if not run:
         raise UserError(
             "beit names the words of a tokenizer: train one with `selftaught pretrain vqvae` and "
-            "give its folder as --tokenizer"
+            "give its folder as --tokenizer (of compare and doctor --set tokenizer=RUN)"
         )
     method, seen, name = method_of(run)
     if not isinstance(method, VQVAE):

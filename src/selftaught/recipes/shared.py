@@ -69,6 +69,8 @@ class Training:
         survey_every: int = 0,
     ) -> Run:
         """All that training needs. ``constant`` modules keep their learning rate throughout."""
+        from_zero(lr=self.lr, weight_decay=self.weight_decay, last_decay=self.last_decay)
+        from_zero(bias_lr=self.bias_lr, clip=0 if self.clip == math.inf else self.clip)
         found = groups(
             method,
             weight_decay=self.weight_decay,
@@ -77,8 +79,6 @@ class Training:
             lr=self.lr,
             bias_lr=self.bias_lr,
         )
-        from_zero(weight_decay=self.weight_decay, last_decay=self.last_decay)
-        from_zero(bias_lr=self.bias_lr, clip=0 if self.clip == math.inf else self.clip)
         if self.clip_by not in get_args(Clip):
             raise UserError(f"no {self.clip_by!r} to clip by; use whole, part or tensor")
         if self.last_decay != 1:

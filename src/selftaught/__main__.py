@@ -1,4 +1,4 @@
-"""``python -m selftaught.cli`` is ``selftaught``."""
+"""``python -m selftaught`` is ``selftaught``."""
 
 import sys
 
