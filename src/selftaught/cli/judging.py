@@ -3,16 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from tyro.conf import Positional
-
-from selftaught.cli.options import Device, print_json
+from selftaught.cli.options import Data, Device, Run, print_json
 from selftaught.errors import UserError
 
 PROTOCOLS = "knn,logreg"  # where none is asked for
 
 
 def evaluate(
-    run: Positional[Path],
+    run: Run,
     *,
     data: tuple[str, ...],
     test: str | None = None,
@@ -70,8 +68,8 @@ def evaluate(
 
 
 def robustness(
-    run: Positional[Path],
-    data: Positional[str],
+    run: Run,
+    data: Data,
     *,
     test: str | None = None,
     supervised: Path | None = None,

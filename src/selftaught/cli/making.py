@@ -3,16 +3,14 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from tyro.conf import Positional
-
-from selftaught.cli.options import Device, print_json
+from selftaught.cli.options import Data, Device, Run, print_json
 
 Part = Literal["train", "test"]
 
 
 def embed(
-    run: Positional[Path],
-    data: Positional[str],
+    run: Run,
+    data: Data,
     *,
     out: Path,
     part: Part = "train",
@@ -37,8 +35,8 @@ def embed(
 
 
 def classify(
-    run: Positional[Path],
-    data: Positional[str],
+    run: Run,
+    data: Data,
     *,
     out: Path,
     part: Part = "train",
@@ -63,7 +61,7 @@ def classify(
 
 
 def export(
-    run: Positional[Path],
+    run: Run,
     *,
     out: Path,
     format: Literal["safetensors", "timm", "onnx", "torch_export", "sklearn"] = "safetensors",
@@ -92,8 +90,8 @@ def export(
 
 
 def reconstruct(
-    run: Positional[Path],
-    data: Positional[str],
+    run: Run,
+    data: Data,
     *,
     out: Path,
     count: int = 8,
@@ -126,7 +124,7 @@ def reconstruct(
 
 
 def sample(
-    run: Positional[Path],
+    run: Run,
     *,
     out: Path,
     count: int | None = None,

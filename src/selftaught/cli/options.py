@@ -2,8 +2,13 @@
 
 import json as writer
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
+from tyro.conf import Positional, arg
+
+Run = Annotated[Positional[Path], arg(metavar="RUN")]
+Data = Annotated[Positional[str], arg(metavar="DATA")]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from selftaught import recipes
-from selftaught.cli.options import Device, print_json
+from selftaught.cli.options import Data, Device, print_json
 from selftaught.errors import UserError
 from selftaught.recipes import parameters
 
@@ -24,7 +24,7 @@ def methods(name: Positional[str | None] = None, *, json: bool = False) -> None:
     show(name, as_json=json)
 
 
-def pretrain(method: Positional[str], data: Positional[str]) -> None:
+def pretrain(method: Positional[str], data: Data) -> None:
     """Train an encoder on data without labels; `selftaught pretrain METHOD --help` has the options.
 
     Args:
@@ -35,7 +35,7 @@ def pretrain(method: Positional[str], data: Positional[str]) -> None:
 
 
 def compare(
-    data: Positional[str],
+    data: Data,
     *,
     methods: str,
     out: Path,
@@ -87,7 +87,7 @@ def compare(
 
 
 def doctor(
-    data: Positional[str],
+    data: Data,
     *,
     encoder: str | None = None,
     size: int | None = None,

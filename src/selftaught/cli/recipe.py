@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import arg
 
 from selftaught import recipes
-from selftaught.cli.options import Device, Precision
+from selftaught.cli.options import Data, Device, Precision
 from selftaught.cli.parsing import parse
 from selftaught.cli.processes import launch, launched
 from selftaught.cores import keep_to_granted
@@ -21,7 +21,7 @@ from selftaught.recipes.parameters import parameters
 class Common:
     """What every run has."""
 
-    data: Annotated[Positional[str], arg(metavar="DATA")]
+    data: Data
     """A folder of images or of IDX files, an .npz file, digits, or a torchvision name."""
     out: Annotated[Path, arg(metavar="RUN")]
     """A new folder for the run."""

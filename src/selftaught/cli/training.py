@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional
 
-from selftaught.cli.options import How, print_json
+from selftaught.cli.options import Data, How, Run, print_json
 from selftaught.commands.trainings import DistilSettings, FineTuneSettings, TransferSettings
 
 
 def finetune(
-    run: Positional[Path],
-    data: Positional[str],
+    run: Run,
+    data: Data,
     *,
     out: Path,
     labels: str = "all",
@@ -41,8 +41,8 @@ def finetune(
 
 
 def distill(
-    run: Positional[Path],
-    data: Positional[str],
+    run: Run,
+    data: Data,
     *,
     student: str,
     out: Path,
@@ -74,8 +74,8 @@ def distill(
 
 def transfer(
     task: Positional[Literal["detection", "segmentation"]],
-    run: Positional[Path],
-    data: Positional[Path],
+    run: Run,
+    data: Data,
     *,
     out: Path,
     steps: int | None = None,

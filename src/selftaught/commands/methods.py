@@ -55,9 +55,14 @@ def explain(name: str) -> str:
         _filled(f"**Choose it** {card.choose}."),
         _filled(f"Defaults measured on: {card.measured}."),
         _parameters(name, card),
-        "```\nselftaught pretrain " + name + " DATA --out RUN\n```",
+        f"```\n{_commands(name, card)}\n```",
     ]
     return "\n\n".join(parts)
+
+
+def _commands(name: str, card: Card) -> str:
+    last = f"selftaught pretrain {name} DATA --out RUN {card.given}".rstrip()
+    return f"{card.before}\n{last}" if card.before else last
 
 
 def _filled(text: str) -> str:

@@ -19,3 +19,5 @@ class Card(NamedTuple):
     needs: str  # batch, tokens, memory
     choose: str  # when to take it
     published: Mapping[str, Any]  # the paper's own settings, over the recipe's defaults
+    before: str = ""  # the command of a run that it needs first
+    given: str = ""  # the options that name that run

@@ -30,7 +30,7 @@ def swav(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or any timm name.
+        encoder: resnet-nano, resnet-pico, vit-nano or any timm name.
         prototypes: clusters that the batch and the queue are shared out to, at most as many.
         temperature: the smaller, the surer of one cluster a view has to be.
         epsilon: the larger, the more evenly a code is spread over the prototypes.
@@ -80,7 +80,7 @@ def deepcluster(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or any timm name.
+        encoder: resnet-nano, resnet-pico, vit-nano or any timm name.
         clusters: of all images, found anew at the start of each epoch.
         components: principal components of the features that are clustered.
         iterations: of k-means.
@@ -115,7 +115,7 @@ def deepcluster_v2(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or any timm name.
+        encoder: resnet-nano, resnet-pico, vit-nano or any timm name.
         clusters: of all images, found anew at the start of each epoch.
         heads: clusterings, from different starts, that are predicted side by side.
         temperature: the smaller, the surer of one cluster a view has to be.

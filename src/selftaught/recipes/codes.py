@@ -30,7 +30,7 @@ def autoencoder(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or any timm name.
+        encoder: resnet-nano, resnet-pico, vit-nano or any timm name.
         dim: numbers of the code.
         width: channels of the decoder's last layer but one; twice as many at each layer before it.
         smallest_crop: the view shows at least this share of the image's area; 1 shows it as it is.
@@ -55,7 +55,7 @@ def denoising_autoencoder(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or any timm name.
+        encoder: resnet-nano, resnet-pico, vit-nano or any timm name.
         corruption: masking (black), salt_and_pepper (black or white) or gaussian noise.
         ratio: share of the numbers of an image that masking, or salt and pepper, destroys.
         deviation: of gaussian noise, in standard deviations of the data.
@@ -86,7 +86,7 @@ def vae(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or any timm name.
+        encoder: resnet-nano, resnet-pico, vit-nano or any timm name.
         dim: numbers of the code.
         variance: of a pixel around what the decoder says, in variances of the data.
         beta: weight of the divergence of the codes from the prior; 1 is the evidence lower bound.

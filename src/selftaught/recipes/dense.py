@@ -37,7 +37,7 @@ def colorization(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or any timm name that has a map of features.
+        encoder: resnet-nano, resnet-pico, vit-nano or any timm name that has a map of features.
         patch: side of a transformer's patch in pixels; 0 takes its own, or about 7 x 7 of them.
         stride: colours are predicted at one pixel in so many, along each side.
         width: channels of the decoder before its last doubling.
@@ -91,7 +91,7 @@ def inpainting(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or any timm name that has a map of features.
+        encoder: resnet-nano, resnet-pico, vit-nano or any timm name that has a map of features.
         patch: side of a transformer's patch in pixels; 0 takes its own, or about 7 x 7 of them.
         hole: the centre of the picture, half of its side, or blocks at random places.
         blocks: how many, of one size; they may lie over one another.

@@ -58,7 +58,7 @@ def byol(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or any timm name.
+        encoder: resnet-nano, resnet-pico, vit-nano or any timm name.
         momentum: of the slow copy at the start; rises to 1 along a cosine.
         hidden: width of the projector's and the predictor's hidden layer.
         dim: width of what is predicted.
@@ -89,7 +89,7 @@ def simsiam(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or any timm name.
+        encoder: resnet-nano, resnet-pico, vit-nano or any timm name.
         hidden: width of the projector's hidden layers.
         dim: width of what is predicted.
         bottleneck: width of the predictor's hidden layer; its learning rate is held constant.
@@ -162,7 +162,7 @@ def dino(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or any timm name.
+        encoder: resnet-nano, resnet-pico, vit-nano or any timm name.
         patch: side of a transformer's patch in pixels; 0 takes its own, or about 7 x 7 of them.
         head_norm: batch norm in the head; without it, short runs end in equal scores for all.
         learn_lengths: whether the prototypes' lengths are learned; else they are one.

@@ -27,7 +27,7 @@ def barlow_twins(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or any timm name.
+        encoder: resnet-nano, resnet-pico, vit-nano or any timm name.
         hidden: width of the projector's hidden layers.
         dim: width of what is correlated.
         weight: of the correlations between different dimensions.
@@ -58,7 +58,7 @@ def vicreg(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or any timm name.
+        encoder: resnet-nano, resnet-pico, vit-nano or any timm name.
         hidden: width of the projector's hidden layers.
         dim: width of the projection.
         variance_weight: of the spread of each dimension.
@@ -97,7 +97,7 @@ def wmse(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or any timm name.
+        encoder: resnet-nano, resnet-pico, vit-nano or any timm name.
         hidden: width of the projector's hidden layer.
         dim: width of what is whitened.
         sub_batch: samples that are whitened together; best twice the width or more.
@@ -141,7 +141,7 @@ def lejepa(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or any timm name.
+        encoder: resnet-nano, resnet-pico, vit-nano or any timm name.
         hidden: width of the projector's hidden layers.
         dim: width of what is predicted.
         weight: of the test against a Gaussian, from 0 to 1; the prediction has the rest.

@@ -30,7 +30,7 @@ def simclr(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or any timm name.
+        encoder: resnet-nano, resnet-pico, vit-nano or any timm name.
         temperature: the smaller, the more the nearest negatives count.
         hidden: width of the projection head.
         dim: width of what is compared.
@@ -60,7 +60,7 @@ def moco(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or any timm name.
+        encoder: resnet-nano, resnet-pico, vit-nano or any timm name.
         dim: width of what is compared.
         queue: keys that are remembered, the negatives.
         momentum: of the slow copy that makes the keys.
@@ -95,7 +95,7 @@ def moco_v2(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or any timm name.
+        encoder: resnet-nano, resnet-pico, vit-nano or any timm name.
         hidden: width of the projection head.
         dim: width of what is compared.
         queue: keys that are remembered, the negatives.
@@ -131,7 +131,7 @@ def nnclr(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or any timm name.
+        encoder: resnet-nano, resnet-pico, vit-nano or any timm name.
         hidden: width of the projection head's hidden layers.
         dim: width of what is compared.
         predictor_hidden: width of the predictor's hidden layer.
@@ -167,7 +167,7 @@ def moco_v3(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or any timm name.
+        encoder: resnet-nano, resnet-pico, vit-nano or any timm name.
         hidden: width of the hidden layers of the projection head and the predictor.
         dim: width of what is compared.
         momentum: of the slow copy at the start; rises to 1 along a cosine.
@@ -204,7 +204,7 @@ def simclr_v2(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or any timm name; the larger, the fewer labels it needs.
+        encoder: resnet-nano, resnet-pico, vit-nano or any timm name; larger ones need fewer labels.
         layers: of the projection head; fine-tuning keeps the first.
         dim: width of what is compared.
         temperature: the smaller, the more the nearest negatives count.
@@ -239,7 +239,7 @@ def instdisc(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or any timm name.
+        encoder: resnet-nano, resnet-pico, vit-nano or any timm name.
         instances: images to train on, evenly spread; 0 is all. The fewer, the fresher their memory.
         dim: width of what is compared and remembered of each image.
         temperature: the smaller, the more the most similar images count.
@@ -280,7 +280,7 @@ def pirl(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or a timm name whose images may be of any size.
+        encoder: resnet-nano, resnet-pico, vit-nano or a timm name whose images may be of any size.
         instances: images to train on, evenly spread; 0 is all. The fewer, the fresher their memory.
         dim: width of what is compared and remembered of each image.
         temperature: the smaller, the more the most similar images count.

@@ -40,7 +40,7 @@ def cpc(
 
     Args:
         data: what the images look like.
-        encoder: of a patch: resnet-nano, vit-nano or any timm name.
+        encoder: of a patch: resnet-nano, resnet-pico, vit-nano or any timm name.
         patch: side of a patch in pixels; 0 chooses about 7 x 7 patches that overlap by half.
         slack: pixels of a patch's side that are cut away at random and padded.
         colour: see the colours of images; without it, their mean over channels.
@@ -134,7 +134,7 @@ def exemplar(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or any timm name; the paper's are plain networks of its own.
+        encoder: resnet-nano, resnet-pico, vit-nano or any timm name; the paper's are plain.
         classes: images to train on, each a class, or all where there are less.
         dropout: share of the feature that the classifier does not see.
         view_share: side of a view as a share of the image's, where the encoder takes any size.

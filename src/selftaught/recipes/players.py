@@ -62,7 +62,7 @@ def bigan(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or any timm name.
+        encoder: resnet-nano, resnet-pico, vit-nano or any timm name.
         dim: numbers in the code of an image.
         prior: what codes are drawn from, uniform or normal.
         width: channels of the generator before its last doubling, and of the critic's first layer.
@@ -93,7 +93,7 @@ def aae(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or any timm name.
+        encoder: resnet-nano, resnet-pico, vit-nano or any timm name.
         dim: numbers in the code of an image.
         spread: standard deviation of the Gaussian.
         width: channels of the decoder before its last doubling.

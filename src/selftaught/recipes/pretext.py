@@ -36,7 +36,7 @@ def rotation(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or any timm name; the paper's are AlexNet and a plain NIN.
+        encoder: resnet-nano, resnet-pico, vit-nano or any timm name; theirs are AlexNet and NIN.
         view_share: side of a view as a share of the image's, where the encoder takes any size.
         smallest_crop: the view shows at least this share of the image's area.
     """
@@ -62,7 +62,7 @@ def jigsaw(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or a timm name whose images may be of any size.
+        encoder: resnet-nano, resnet-pico, vit-nano or a timm name whose images may be of any size.
         permutations: orders that are told apart, chosen to be as unlike as possible.
         tile: side of a tile in pixels; 0 leaves the paper's share of a third as gap.
         width: of what is said of each tile.
@@ -113,7 +113,7 @@ def relative_patch(
 
     Args:
         data: what the images look like.
-        encoder: resnet-nano, vit-nano or a timm name whose images may be of any size.
+        encoder: resnet-nano, resnet-pico, vit-nano or a timm name whose images may be of any size.
         grid: patches along a side; all pairs of neighbours are asked for.
         tile: side of a patch in pixels; 0 makes them as large as the image has room for.
         gap: between patches, as a share of their side; more where their jitter asks for it.
