@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import selftaught
 from commands.tiny import archive, photographs, training
@@ -204,3 +205,17 @@ def test_views_of_arrays_are_read(runs):
     frozen = image.copy()
     frozen.flags.writeable = False
     assert all(torch.equal(encoder.preprocess([x]), wanted) for x in (turned, frozen))
+
+
+@pytest.mark.parametrize(("size", "side"), [(64, 64), (96, 32)])
+def test_raw_pixels_of_large_images_are_those_of_a_tiny_one(size, side):
+    pixels = Pixels(channels=3, size=size, count=9, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+    net = nn.Conv2d(3, 4, 1)
+    net.dim = 4
+    raw = pretrained.RawPixels(pretrained.Pretrained(net, pixels, {}))
+    image = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    mean, std = (torch.tensor(v)[:, None, None] for v in (pixels.mean, pixels.std))
+    found = raw((image - mean) / std).unflatten(1, (3, side, side))
+    every = size // side
+    want = image.unflatten(3, (side, every)).unflatten(2, (side, every)).mean((3, 5))
+    torch.testing.assert_close(found, want)

@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
 from selftaught import checkpoint, recipes, seeds
 from selftaught.checkpoint import write_atomic
@@ -26,6 +27,7 @@ from selftaught.runfolder import RunFolder
 from selftaught.views.image import Centre, View, Views
 
 WEIGHTS, CARD = "encoder.safetensors", "encoder.json"
+LARGE, TINY = 64, 32  # pixels a side: of larger images raw pixels are those of a tiny one
 OURS = ("safetensors", "sklearn")  # formats of exports that `load` reads
 
 
@@ -69,7 +71,11 @@ class Pretrained(nn.Module):
 
 
 class RawPixels(nn.Module):
-    """An encoder's baseline: the image as it was before it was normalised, in [0, 1]."""
+    """An encoder's baseline: the image as it was before it was normalised, in [0, 1].
+
+    Of images above `LARGE` pixels a side a tiny one, as in Torralba et al. 2008 (80 Million Tiny
+    Images): numbers by the hundred thousand would be too many to fit a classifier to.
+    """
 
     def __init__(self, encoder: Pretrained) -> None:
         super().__init__()
@@ -77,8 +83,13 @@ class RawPixels(nn.Module):
         self.std = nn.Buffer(torch.tensor(encoder.pixels.std)[:, None, None])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pixels (N, C S S) of preprocessed images (N, C, S, S)."""
-        return (x * self.std.to(x) + self.mean.to(x)).flatten(1)
+        """Pixels (N, C S S) of preprocessed images (N, C, S, S), or (N, C 32 32) of large ones."""
+        found = self.image(x)
+        return (adaptive_avg_pool2d(found, TINY) if x.shape[-1] > LARGE else found).flatten(1)
+
+    def image(self, x: Tensor) -> Tensor:
+        """All pixels (N, C, S, S) of preprocessed images."""
+        return x * self.std.to(x) + self.mean.to(x)
 
 
 def _pixels(image: Any, channels: int) -> Tensor:

@@ -200,7 +200,7 @@ def _places(net: nn.Module, x: Tensor, side: int) -> Tensor:
     """Features of places (B, side, side, D) on the CPU; of raw pixels, those of each place."""
     if isinstance(net, RawPixels):
         patch = math.ceil(x.shape[-1] / side)
-        image = net(x).unflatten(1, x.shape[1:])
+        image = net.image(x)
         image = F.interpolate(image, size=side * patch, mode="bilinear", align_corners=False)
         return F.unfold(image, patch, stride=patch).transpose(1, 2).unflatten(1, (side, side)).cpu()
     maps = _maps(net, x)
