@@ -648,6 +648,7 @@ def test_files_that_were_mended_may_have_another_size(capsys, tmp_path):
     answer = on_files(capsys, *words, "--resume", batch=58)
     assert answer.code == 0, answer.err
     assert not broken_at(tmp_path / "run")
+    assert "is finished" in on_files(capsys, *words, "--resume", batch=58).out
 
 
 def test_only_broken_files_may_have_changed(capsys, tmp_path):

@@ -54,7 +54,6 @@ def _one_line(box: str) -> str:
     said = " ".join(words).partition(" For full helptext")[0]
     if value := re.match(r"Error parsing (--\S+): .*?'(.*?)'.* Argument helptext: \1 (\S+)", said):
         option, given, kinds = value.groups()
-        given = (re.search(r"from \['(.*?)'\]", said) or [None, given])[1]  # of several kinds
         kind = KINDS.get(kinds.split("|")[-1], kinds)
         return f"{option} {given} is not understood; give {kind}"
     if re.match(r"Unrecognized options: (?!-)", said):

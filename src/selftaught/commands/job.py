@@ -127,6 +127,7 @@ class Job:
                     f"the data are not those of the run ({before['count']} images "
                     f"then, {len(self.images)} now); give the same data, or another folder to --out"
                 )
+            before["fingerprint"] = data["fingerprint"]  # with what has been mended
             return self.begun
         return {
             "call": self.call,
