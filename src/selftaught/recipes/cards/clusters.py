@@ -62,7 +62,7 @@ scores: cosines with the prototypes; code 2 is predicted from all but view 2 in 
         paper="Caron et al., Deep Clustering for Unsupervised Learning of Visual Features",
         year=2018,
         url="https://arxiv.org/abs/1807.05520",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "At the start of each epoch the features of all images are clustered by k-means, and "
             "a new classifier then learns to tell each image's cluster from a random view. What "

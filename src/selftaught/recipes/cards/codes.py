@@ -71,7 +71,7 @@ image -> masked, noisy or with salt and pepper -> encoder -> feature -> decoder 
         paper="Kingma & Welling, Auto-Encoding Variational Bayes",
         year=2013,
         url="https://arxiv.org/abs/1312.6114",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "The encoder says where an image's code lies and how exactly, and all codes together "
             "have to look like a standard normal distribution. So new images can be drawn, and "

@@ -12,7 +12,7 @@ CARDS = {
         paper="Zbontar et al., Barlow Twins: Self-Supervised Learning via Redundancy Reduction",
         year=2021,
         url="https://arxiv.org/abs/2103.03230",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "Over a batch, each dimension of the projection should agree between two views, and no "
             "two dimensions should tell the same. A collapsed network cannot have both."
@@ -53,7 +53,7 @@ image -> view 2 -> encoder -> projector -> z2 /""",
         paper="Bardes et al., VICReg: Variance-Invariance-Covariance Regularization",
         year=2021,
         url="https://arxiv.org/abs/2105.04906",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "Two views should have the same projection, while over the batch every dimension keeps "
             "a spread of one and no two dimensions covary. Each of the three is a term of its own."

@@ -93,7 +93,7 @@ image -> view 2 -> the same, the other way round""",
         "Convolutional Neural Networks",
         year=2014,
         url="https://arxiv.org/abs/1406.6909",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "One patch of each image, where its gradients are large, is a class of its own. The "
             "network learns to tell thousands of such classes apart under random transformations."

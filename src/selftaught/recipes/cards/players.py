@@ -49,7 +49,7 @@ random numbers -> generator -> image \\
         paper="Donahue et al., Adversarial Feature Learning",
         year=2016,
         url="https://arxiv.org/abs/1605.09782",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "A generator turns codes into images and an encoder turns images into codes. A critic "
             "sees pairs of both and is deceived only where each undoes the other, though neither "

@@ -47,7 +47,7 @@ image -> view -> turned by 0, 90, 180, 270 degrees -> encoder -> linear -> which
         ),
         year=2016,
         url="https://arxiv.org/abs/1603.09246",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "An image is cut into nine tiles with gaps between them, which are shuffled in one of "
             "many known ways, and the network says in which. No tile is seen with another before "
