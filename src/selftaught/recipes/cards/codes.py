@@ -41,7 +41,7 @@ image -> encoder -> feature -> linear -> code -> decoder -> image
         "Autoencoders",
         year=2008,
         url="https://doi.org/10.1145/1390156.1390294",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "A part of the image is destroyed, and the whole image has to be made again. Copying "
             "does not help, so the features have to know which images there are."
@@ -101,7 +101,7 @@ image -> encoder -> feature -> linear -> mean, variance -> a random code -> deco
         paper="van den Oord et al., Neural Discrete Representation Learning",
         year=2017,
         url="https://arxiv.org/abs/1711.00937",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "Each place of the image is told by one word of a small vocabulary that is learned "
             "with it, and the decoder makes the image of the words. So images become sentences, "

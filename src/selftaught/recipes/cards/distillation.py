@@ -53,7 +53,7 @@ image -> view 2 -> slow copy of both -------------> z2 (no gradient)""",
         paper="Chen & He, Exploring Simple Siamese Representation Learning",
         year=2020,
         url="https://arxiv.org/abs/2011.10566",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "The network predicts its own projection of another view, which gets no gradient. That "
             "alone keeps it from collapsing: no negatives, no slow copy, no clusters."

@@ -50,7 +50,7 @@ image -> view 2 -> encoder -> projector -> z2 /""",
         ),
         year=2018,
         url="https://arxiv.org/abs/1805.01978",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "Each image is a class of its own, and its weights are what the network made of it at "
             "its last visit, kept in a memory. To tell an image from all others the features have "
@@ -138,7 +138,7 @@ image -> 9 tiles -> encoder -> linear, joined, linear -- and so are the tiles
         paper="He et al., Momentum Contrast for Unsupervised Visual Representation Learning",
         year=2019,
         url="https://arxiv.org/abs/1911.05722",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "Each image looks for its own key among thousands of keys of earlier images. The keys "
             "are made by a slow copy of the network, so that those in the queue still fit."

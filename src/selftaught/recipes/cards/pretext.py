@@ -12,7 +12,7 @@ CARDS = {
         paper="Gidaris et al., Unsupervised Representation Learning by Predicting Image Rotations",
         year=2018,
         url="https://arxiv.org/abs/1803.07728",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "Every image is shown in its four rotations, and the network says which is which. To "
             "know which way up a thing is, it has to know what the thing is."
