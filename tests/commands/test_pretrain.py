@@ -788,7 +788,7 @@ def test_a_run_below_a_file(capsys, data, tmp_path):
     (tmp_path / "file").write_text("")
     answer = train(capsys, "simclr", data, tmp_path / "file" / "run")
     refused(answer, "cannot write", str(tmp_path / "file" / "run"))
-    refused(train(capsys, "simclr", data, tmp_path / "file"), "cannot write")
+    refused(train(capsys, "simclr", data, tmp_path / "file"), "is a file; give a new folder")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
