@@ -271,7 +271,7 @@ def side(data: Pixels, encoder: Any, share: float, least: int = 16) -> int:
 
 
 def view_side(data: Pixels, encoder: Encoder, share: float, least: int = 16) -> int:
-    """The same, or the image's where the encoder cannot see views so small."""
+    """What `side` says, or the image's side where the encoder cannot see views so small."""
     found = side(data, encoder, share, least)
     return found if found == data.size or sees(encoder, data.channels, found) else data.size
 
