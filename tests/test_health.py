@@ -223,6 +223,23 @@ def test_answers_that_never_change_do_not_make_images_one():
     assert "any image" in pixels.sentence
 
 
+def test_answers_that_are_all_one_leave_nothing_to_learn():
+    """BEiT with the words of a tokenizer that has one word for all."""
+    one = pretext(chance={"loss": 0.0}, fixed=True)
+    found = judged(6.2, 0.0, pretext=one, feature_std=0.01)
+    assert found.word == "learning slowly"
+    assert "nothing to learn" in found.sentence
+    two = judged(6.2, 0.0, pretext=pretext(chance={"loss": 0.1}, fixed=True))
+    assert "nothing to learn" not in two.sentence
+
+
+@pytest.mark.parametrize(("used", "word"), [(1.0, "collapse"), (2.0, "healthy")])
+def test_one_code_for_all_places_is_collapse(used, word):
+    found = records(6.8, 2.0)
+    found[-1]["watched"] = {"perplexity": used}
+    assert verdict(found, UNTRAINED).word == word
+
+
 # Players that compete
 
 

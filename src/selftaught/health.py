@@ -27,6 +27,8 @@ SAME = 0.02  # share of their first distance below which views of different imag
 NEAR = 0.25  # share of it below which they are one if those of one image are no nearer,
 ALL_ONE = 0.02  # by this share
 STEEP = 0.03  # learning rate of AdamW that no recipe bears
+ONE_CODE = 1.1  # perplexity of a codebook below which one code stands for nearly all
+CERTAIN = 1e-3  # a term at chance below which a guess is always right, in nats
 PROBES = 3  # in a row that have to say so
 SETTLED = 30  # steps after which the running statistics of batch norm are those of the data
 
@@ -84,7 +86,7 @@ def verdict(
         late=_terms(records[-part:]),
         settings=settings or {},
     )
-    for judge in (_players, _diverged, _collapsed, _shrunk, _memorised, _slow):
+    for judge in (_players, _diverged, _answered, _collapsed, _shrunk, _memorised, _slow):
         found = judge(run)
         if found is not None:
             return found
@@ -136,7 +138,27 @@ def _diverged(run: Evidence) -> Verdict | None:
     return None
 
 
+def _answered(run: Evidence) -> Verdict | None:
+    """That there is nothing to learn: one answer is right everywhere."""
+    if not run.chance or max(run.chance.values()) > CERTAIN:
+        return None
+    name, value = max(run.chance.items(), key=lambda item: item[1])
+    return Verdict(
+        "learning slowly",
+        f"a guess is always right ({name} is {value:.3f} where nothing is known): all answers are "
+        "one, so that there is nothing to learn; take other data or, where the answers are a "
+        "tokenizer's words, one that was trained longer and uses more of them",
+    )
+
+
 def _collapsed(run: Evidence) -> Verdict | None:
+    used = run.records[-1].get("watched", {}).get("perplexity", math.inf)
+    if used < ONE_CODE:
+        return Verdict(
+            "collapse",
+            f"one code stands for nearly all places (perplexity {used:.2f}), so that codes do not "
+            "tell images apart; use --decay 0.99 with --restart 0.05, or lower the learning rate",
+        )
     std, rank = run.now["feature_std"], run.now["effective_rank"]
     point = std < POINT or (rank is not None and rank < LINE)
     fixed = run.now.get("pretext", {}).get("fixed")
