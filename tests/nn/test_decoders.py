@@ -23,6 +23,21 @@ def test_an_encoders_map_becomes_an_image_of_its_size(name, size):
     assert decoder(maps).shape == (2, 1, size, size)
 
 
+@pytest.mark.parametrize(
+    ("size", "side"), [(10, 8), (12, 8), (30, 5), (96, 8), (224, 16), (28, 7), (45, 12), (15, 8)]
+)
+def test_each_place_of_a_map_is_decoded_where_it_lies(size, side):
+    decoder = Decoder(2, 1, size, side=side, width=1, vector=False).eval()
+    with torch.no_grad():
+        for weight in decoder.parameters():
+            weight.fill_(0.1)
+    columns = torch.eye(side).mul(1e3)[:, None, None].expand(side, 2, side, side)  # one in each
+    moved = (decoder(columns) - decoder(torch.zeros(1, 2, side, side))).sum((1, 2))  # (side, size)
+    centres = (moved * (torch.arange(size) + 0.5)).sum(1) / moved.sum(1)
+    expected = (torch.arange(side) + 0.5) * size / side
+    assert (centres - expected).abs().max() < size / side  # some reach beyond the border
+
+
 def test_sides_meet_those_of_an_encoder_that_halves():
     assert sides(28, 4) == [4, 7, 14, 28]
     assert sides(28, 7) == [7, 14, 28]

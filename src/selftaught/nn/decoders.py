@@ -17,13 +17,15 @@ class Decoder(nn.Module):
     between them and neither after the last (Radford et al. 2015, DCGAN, arXiv 1511.06434, section
     3; the kernel is that of the authors' dcgan.torch, where their dcgan_code has 5 x 5). The sides
     are ``size`` halved again and again, rounding up, so that those of an encoder that halves are
-    met on the way back. A vector first becomes a map of ``side`` pixels.
+    met on the way back: of a doubled side that is odd there, the last row and column are left out.
+    Where the map is no such half, its doubled map is resized to the next one, so that each place
+    stays where it was. A vector first becomes a map of ``side`` pixels.
 
     Args:
         dim: channels of what is decoded.
         channels: of the image.
         size: side of the image in pixels.
-        side: side of the map that the stack begins with; of vectors, 0 takes 4 or a little less.
+        side: side of the map that the stack begins with; of vectors, 0 takes 4.
         width: channels before the last doubling; twice as many at each doubling before it.
         widest: bound of these channels.
         vector: whether vectors are decoded and not maps.
@@ -70,8 +72,15 @@ class Decoder(nn.Module):
         for i, (norm, layer) in enumerate(zip(self.norms, self.layers, strict=True)):
             x = layer(F.relu(norm(x), inplace=True))
             if self.targets:
-                x = x[:, :, : self.targets[i], : self.targets[i]]
+                x = _trimmed(x, self.targets[i])
         return x
+
+
+def _trimmed(x: Tensor, side: int) -> Tensor:
+    """Maps of this side of maps (B, C, H, W) that are larger: the same places where they were."""
+    if x.shape[-1] - side > 1:  # the half was not this side's half
+        return F.interpolate(x, (side, side), mode="bilinear")
+    return x[:, :, :side, :side]
 
 
 class Bounded(nn.Module):
