@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from commands.tiny import archive, call, refused, training
+from selftaught.commands.heldout import kept
 from selftaught.commands.pictures import reconstruct, sample, undisturbed
 from selftaught.errors import UserError
 from selftaught.pretrained import method_of
@@ -77,7 +78,7 @@ def test_input_seen_and_output_side_by_side(run, data, tmp_path, capsys):
     assert answer.code == 0, answer.err
     assert "psnr" in answer.out
     assert "of whole images, made knowing the mean and contrast of each hidden patch" in answer.out
-    assert f"48 of the train part, some of them in {out}" in answer.out
+    assert f"48 that were trained on, some of them in {out}" in answer.out
     sheet = opened(out)
     zoomed = 8 * 7 + 2  # 8 pixels, 7 times as large, and the gap
     assert sheet.shape == (14 + 5 * zoomed, 3 * zoomed, 3)
@@ -109,6 +110,48 @@ def test_the_seed_decides_the_picture(run, data, tmp_path):
 
 def test_small_images_have_no_structural_similarity(run, data, tmp_path):
     assert "ssim" not in reconstruct(run, data, out=tmp_path / "a.png")
+
+
+@pytest.fixture
+def larger(tmp_path, capsys):
+    """A run on 200 images of 12 pixels, of which it keeps 10, and its data."""
+    draw = np.random.default_rng(3)
+    x = draw.integers(0, 256, (250, 12, 12), dtype=np.uint8)
+    np.savez(tmp_path / "larger.npz", x=x[:200])
+    np.savez(tmp_path / "parts.npz", x_train=x[:200], x_test=x[200:])
+    np.savez(tmp_path / "other.npz", x=x[1:201])
+    place = tmp_path / "larger"
+    own = ("--patch", "3", "--smallest-crop", "1")
+    assert call(capsys, *training("mae", tmp_path / "larger.npz", place, *own)).code == 0
+    return place
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "count", "which"),
+    [
+        ("parts", "test", 50, "of the test part"),
+        ("larger", "kept", 10, "that were kept from training"),
+        ("other", "train", 200, "of the train part"),
+    ],
+)
+def test_figures_are_of_images_that_were_not_trained_on(
+    name, part, count, which, larger, tmp_path, capsys
+):
+    data, out = tmp_path / f"{name}.npz", tmp_path / "grid.png"
+    answer = call(capsys, "reconstruct", larger, data, "--out", out)
+    assert f"; {count} {which}, some of them in" in answer.out
+    found = reconstruct(larger, data, out=tmp_path / "again.png")
+    assert (found["part"], found["images"]) == (part, count)
+    x = np.load(data)["x_test" if part == "test" else "x"]
+    x = x[kept(200, 16)] if part == "kept" else x
+    method, pixels, _ = method_of(larger)
+    x = (torch.from_numpy(x)[:, None].double() / 255 - pixels.mean[0]) / pixels.std[0]
+    with undisturbed(method, 0):
+        made = [method.pictures(batch)["painted"] for batch in x.float().split(128)]
+    made, x = (y.double() * pixels.std[0] + pixels.mean[0] for y in (torch.cat(made), x))
+    error = ((made.clamp(0, 1) - x) ** 2).mean(dim=(1, 2, 3))
+    assert found["psnr"] == pytest.approx((-10 * error.log10()).mean().item(), abs=1e-3)
+    assert -1 < found["ssim"] < 1
 
 
 def test_samples_and_what_lies_between_two_images(toy, data, run, tmp_path, capsys):

@@ -103,7 +103,7 @@ def reconstruct(
 
     Args:
         run: folder of a run of a method that makes images again, finished or not.
-        data: images; their test part where they have one.
+        data: images; their test part where they have one, else what the run kept from training.
         out: a new .png file.
         count: images to draw.
         seed: of what is hidden or drawn.
@@ -117,9 +117,15 @@ def reconstruct(
         return print_json(found)
     similar = f", ssim {found['ssim']:.3f}" if "ssim" in found else ""
     told = f", made knowing {found['told']}" if "told" in found else ""
+    which = {
+        "test": "of the test part",
+        "train": "of the train part",
+        "kept": "that were kept from training",
+        "trained": "that were trained on",
+    }[found["part"]]
     print(
-        f"psnr {found['psnr']:.2f} dB{similar} of whole images{told}; {found['images']} of the "
-        f"{found['part']} part, some of them in {out}"
+        f"psnr {found['psnr']:.2f} dB{similar} of whole images{told}; {found['images']} {which}, "
+        f"some of them in {out}"
     )
 
 

@@ -1,6 +1,6 @@
 """What a method that makes images makes: reconstructions, samples, and how good they are."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from selftaught import pretrained, seeds
 from selftaught.commands import settings
+from selftaught.commands.heldout import kept
 from selftaught.commands.outputs import new_file
 from selftaught.data.images import has_part, open_images
 from selftaught.errors import UserError
@@ -17,6 +18,7 @@ from selftaught.method import Codes, Method, Reconstructs, Samples
 from selftaught.protocols import pictures
 from selftaught.recipes.run import Pixels
 from selftaught.report import grid
+from selftaught.runfolder import RunFolder
 
 SHOWN = 8  # images of a row, or rows of a picture
 SCORED = 2048  # images that a figure is taken on
@@ -34,11 +36,13 @@ def reconstruct(
 ) -> dict[str, Any]:
     """Draw images, what the method saw of them and what it made of that, side by side.
 
-    The images are held out where the data have a test part. Returns ``{"psnr": dB, "ssim": ...,
-    "images": N, "part": "test" or "train"}``, means over whole images, what was seen included; an
-    image made exactly again counts 100 dB. No ``ssim`` for images smaller than its window; ``told``
-    where the method was told something of what it did not see. Raises UserError for a run that
-    makes no images again.
+    The images are those of the data's test part. Where they have none, they are those that the run
+    kept from training on the same data; a run that kept none is shown images that it was trained
+    on. Returns ``{"psnr": dB, "ssim": ..., "images": N, "part": "test", "kept", "trained" or, of
+    other data, "train"}``, means over whole images, what was seen included; an image made exactly
+    again counts 100 dB. No ``ssim`` for images smaller than its window; ``told`` where the method
+    was told something of what it did not see. Raises UserError for a run that makes no images
+    again.
     """
     _check_count(count)
     method, pixels, name = pretrained.method_of(run)
@@ -46,7 +50,7 @@ def reconstruct(
     if not isinstance(method, Reconstructs):
         raise UserError(f"{name} does not make images again; use a run of mae or of an autoencoder")
     path = new_file(out, ".png")
-    x, part = _held_out(data, pixels)
+    x, part = _sample(data, pixels, run=RunFolder(run).describe())
     found: dict[str, list[Tensor]] = {"psnr": [], "ssim": []}
     shown: dict[str, Tensor] = {}
     with undisturbed(method, seed):
@@ -92,8 +96,11 @@ def sample(
     path = new_file(out, ".png")
     if between is not None:
         if not isinstance(method, Codes):
-            raise UserError(f"{name} has no codes to go between; use a run of vae, bigan or aae")
-        x, _ = _held_out(between, pixels, 2 * SHOWN)
+            raise UserError(
+                f"{name} has no codes to go between; use a run of vae, bigan, aae or one of the "
+                "autoencoders"
+            )
+        x, _ = _sample(between, pixels, 2 * SHOWN)
         x = x[: len(x) // 2 * 2]
         with undisturbed(method, seed):
             rows = _between(method, x)
@@ -159,10 +166,19 @@ def _shown(x: Tensor, pixels: Pixels) -> Tensor:
     return (x.float().cpu() * std + mean).clamp(0, 1)
 
 
-def _held_out(data: str | Path, pixels: Pixels, count: int = SCORED) -> tuple[Tensor, str]:
-    """Preprocessed images, evenly spread, of the data's test part where it has one."""
+def _sample(
+    data: str | Path, pixels: Pixels, count: int = SCORED, run: Mapping[str, Any] | None = None
+) -> tuple[Tensor, str]:
+    """Preprocessed images, evenly spread, of the data's test part where it has one; and the part.
+
+    With the description of a ``run``, those that it kept from training rather than the others.
+    """
     part = "test" if has_part(data, "test") else "train"
     images = open_images(data, part, pixels.channels)
+    if part == "train" and run and images.fingerprint() == run["data"]["fingerprint"]:
+        index = kept(len(images), run["call"]["arguments"].get("batch_size", 0))
+        part = "kept" if 0 < len(index) == run.get("held_out") else "trained"
+        images = images.take(index) if part == "kept" else images
     return torch.cat(settings.sample(images, pretrained.plain_views(pixels), count)), part
 
 
@@ -175,7 +191,7 @@ def _measured(
             f"{encoder} sees {judge.pixels.channels} x {judge.pixels.size} pixels, the samples "
             f"have {pixels.channels} x {pixels.size}; give an encoder of the same data"
         )
-    x, part = _held_out(data, judge.pixels)
+    x, part = _sample(data, judge.pixels)
     mean, std = torch.tensor((judge.pixels.mean, judge.pixels.std))[:, :, None, None]
     assert isinstance(method, Method)
     with undisturbed(method, seed):
