@@ -1,6 +1,10 @@
-"""One finished run, which the commands that need one share; they only read it."""
+"""One finished run, which the commands that need one share and only read; ways to stop one."""
 
+import os
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +12,7 @@ import pytest
 from commands.tiny import archive, training
 from data.marked import coco
 from selftaught.cli import main
+from selftaught.commands import job
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +51,24 @@ def teacher(finished: Path, few: Path, tmp_path_factory: pytest.TempPathFactory)
 def canvases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images with boxes and masks, in COCO's format."""
     return coco(tmp_path_factory.mktemp("data") / "coco")
+
+
+@pytest.fixture
+def kill_after(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let the process send itself a signal right after a step."""
+    fit = job.fit
+
+    def arrange(number: int, which: int = signal.SIGTERM) -> None:
+        def stopped(*arguments: Any, **options: Any) -> Iterator[Any]:
+            for step in fit(*arguments, **options):
+                if step.number == number:
+                    monkeypatch.setattr(job, "fit", fit)
+                    os.kill(os.getpid(), which)
+                yield step
+
+        monkeypatch.setattr(job, "fit", stopped)
+
+    return arrange
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,12 @@
 import json
+import signal
 
 import numpy as np
 import pytest
 
 from commands.tiny import archive, call, refused
 from selftaught.commands import compare as module
+from selftaught.commands import settings
 from selftaught.commands.evaluate import evaluate
 from selftaught.errors import Stopped, UserError
 from selftaught.report.table import compared, markdown
@@ -68,6 +70,34 @@ def test_the_same_command_goes_on(capsys, data, tmp_path, monkeypatch):
     assert call(capsys, *words(data, out)).code == 0
     assert (out / "simclr" / "encoder.safetensors").stat().st_mtime_ns == weights
     assert (out / "barlow_twins" / "encoder.safetensors").is_file()
+
+
+def test_stopped_within_a_method_it_goes_on_bit_for_bit(capsys, data, tmp_path, kill_after):
+    out, whole, own = tmp_path / "out", tmp_path / "whole", ("--set", "batch-size=16")
+    assert call(capsys, *words(data, whole, *own, steps=5)).code == 0
+    assert call(capsys, *words(data, out, *own, methods="simclr", steps=5)).code == 0
+    kill_after(2)
+    answer = call(capsys, *words(data, out, *own, steps=5))
+    assert answer.code == 128 + signal.SIGTERM
+    assert "stopped at step 2 of 5" in answer.err
+    assert call(capsys, *words(data, out, *own, steps=5)).code == 0
+    for name in METHODS.split(","):
+        found, other = ((p / name / "encoder.safetensors").read_bytes() for p in (out, whole))
+        assert found == other, name
+    tables = [json.loads((p / "compare.json").read_text())["methods"] for p in (out, whole)]
+    found, other = ({name: row["encoder"] for name, row in table.items()} for table in tables)
+    assert found == other
+
+
+def test_minutes_are_those_of_each_method(capsys, data, tmp_path):
+    out = tmp_path / "out"
+    line = ("compare", data, "--methods", METHODS, "--out", out, "--minutes", 0.02)
+    assert call(capsys, *line).code == 0
+    for name in METHODS.split(","):
+        run = json.loads((out / name / "run.json").read_text())
+        assert run["call"]["minutes"] == 0.02
+        assert run["steps"] >= 1
+    refused(call(capsys, *line[:-1], 0.03), "minutes was 0.02, not 0.03")
 
 
 def test_another_budget_is_refused(capsys, data, tmp_path):
@@ -186,6 +216,48 @@ def test_encoders_of_one_name_have_a_row_each_where_they_differ():
     page = markdown(compared({"methods": methods, "pixels": {"logreg": 80.0}}))
     rows = [line.split("|")[1].strip() for line in page.splitlines() if "random" in line]
     assert rows == ["random weights of simclr, byol", "random weights of cpc", "random weights"]
+
+
+@pytest.mark.parametrize(
+    ("methods", "more", "scale"),
+    [
+        ("moco,instdisc", (), "paper"),
+        ("moco,simclr", (), "small"),  # whose paper's batch is larger
+        ("moco,simclr", ("--scale", "paper"), "paper"),
+        ("moco,instdisc", ("--scale", "small"), "small"),
+    ],
+)
+def test_all_methods_take_settings_of_one_scale(
+    capsys, tmp_path, monkeypatch, methods, more, scale
+):
+    monkeypatch.setattr(settings, "PHOTOGRAPH", 8)
+    monkeypatch.setattr(settings, "ENOUGH", 0.2)  # batches of 256, not of 4,096
+    asked = []
+
+    def stop(name, data, *, scale, **options):
+        asked.append(scale)
+        raise Stopped(2, "stopped")
+
+    monkeypatch.setattr(module, "pretrain", stop)
+    data = archive(tmp_path / "data.npz", 60)
+    line = words(data, tmp_path / "out", *more, "--set", "encoder=resnet-pico", methods=methods)
+    answer = call(capsys, *line)
+    assert asked == [scale]
+    told = "only moco would take the paper's settings" in " ".join(answer.out.split())
+    assert told == (methods == "moco,simclr" and not more)
+
+
+def test_a_method_added_later_takes_the_scale_of_those_before(capsys, data, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    small = ("--set", "encoder=resnet-pico", "hidden=16", "dim=8")
+    assert call(capsys, *words(data, out, *small, methods="simclr")).code == 0
+    monkeypatch.setattr(settings, "PHOTOGRAPH", 8)
+    monkeypatch.setattr(settings, "ENOUGH", 0)
+    assert call(capsys, *words(data, out, *small, methods="simclr,moco_v2")).code == 0
+    run = json.loads((out / "moco_v2" / "run.json").read_text())
+    assert run["call"]["scale"] == "small"
+    line = words(data, out, *small, "--scale", "paper", methods="simclr,moco_v2")
+    refused(call(capsys, *line), "scale was auto, not paper")
 
 
 def test_settings_are_refused_before_any_method_is_trained(capsys, data, tmp_path):

@@ -1,6 +1,7 @@
 """Commands that train without labels, and what is known before."""
 
 from pathlib import Path
+from typing import Literal
 
 from tyro.conf import Positional
 
@@ -45,6 +46,7 @@ def compare(
     flip: bool = True,
     seed: int | None = None,
     device: Device = "auto",
+    scale: Literal["auto", "paper", "small"] = "auto",
     set: Settings = (),
     json: bool = False,
 ) -> None:
@@ -60,6 +62,7 @@ def compare(
         flip: mirror half of the random views.
         seed: of everything random.
         device: where to train.
+        scale: whose settings all methods take where none are given; auto asks the data.
         set: parameters of the methods, as encoder=vit-nano; each has those that it knows.
         json: print JSON.
     """
@@ -80,6 +83,7 @@ def compare(
         flip=flip,
         seed=seed,
         device=device,
+        scale=scale,
         quiet=json,
         **given,
     )

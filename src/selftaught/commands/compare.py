@@ -35,12 +35,15 @@ def compare(
     flip: bool = True,
     seed: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    scale: Literal["auto", "paper", "small"] = "auto",
     quiet: bool = False,
     **parameters: Any,
 ) -> dict[str, Any]:
     """Train each method in turn for the same minutes or steps, and put the results side by side.
 
-    ``parameters`` are of the recipes, such as ``encoder``: each has those that it knows.
+    ``parameters`` are of the recipes, such as ``encoder``: each has those that it knows. ``scale``
+    says whose settings stand in for the others, the same for all methods: the papers', which it is
+    by itself where the data suit each of them, or those for small data.
     Every method's run lies in a folder of ``out`` and goes on there when the same call is made
     again. Where the data have labels, the rows are accuracies with baselines, best first; where
     they have none that can be used, there are only label-free signals, which cannot rank methods: a
@@ -62,10 +65,17 @@ def compare(
     folder = own_folder(out, (*places.values(), "compare.json", "compare.md"))
     call = {"steps": steps, "minutes": minutes, "size": size, "flip": flip, "seed": seed or 0}
     call |= {"parameters": json.loads(json.dumps(parameters))}
+    call |= {"scale": scale}
     summary = folder / "compare.json"
     _require_same(summary, call)
+    begun = [RunFolder(folder / place) for place in places.values()]
+    begun = [run.describe()["call"]["scale"] for run in begun if run.begun()]
     new = {name: own[name] for name in methods if not RunFolder(folder / places[name]).begun()}
-    _check(data, new, call, settings.device_of(device))
+    if new:
+        given = call | {"scale": begun[0] if begun else None if scale == "auto" else scale}
+        scale, few = _checked(data, new, given, settings.device_of(device))
+        if few:
+            console.print(f"for these data only {', '.join(few)} would take the paper's settings")
     pixels: dict[str, Any] = {}  # what their evaluation says, once it is known
     found: dict[str, Any] = {"call": call, "methods": {}}
     for name in methods:
@@ -73,6 +83,7 @@ def compare(
         options = {"steps": steps, "minutes": minutes, "seed": seed}
         options |= {"size": size, "flip": flip, "quiet": quiet}
         options |= {"device": device, "resume": True, "evaluate": "off"}
+        options |= {"scale": scale if name in new else "auto"}
         try:
             with going_on_by_itself():
                 run = pretrain(name, data, out=place, **options, **own[name])
@@ -94,21 +105,30 @@ def compare(
     return found
 
 
-def _check(
+def _checked(
     data: str | Path,
     methods: Mapping[str, Mapping[str, Any]],
     call: Mapping[str, Any],
     device: torch.device,
-) -> None:
-    """Raises UserError where a method cannot be built by its parameters, before any is trained."""
-    if not methods:
-        return
-    images, pixels = open_images(data), None
-    for name, own in methods.items():
-        given = {"method": name, "arguments": own, "size": call["size"], "seed": call["seed"]}
-        chosen = settings.resolved(given, images, device)
+) -> tuple[Literal["paper", "small"], list[str]]:
+    """Whose settings all of the methods take, and which would take the paper's but are too few.
+
+    Raises UserError where one cannot be built by its parameters, before any is trained.
+    """
+    images = open_images(data)
+
+    def resolved(name: str, scale: str | None) -> dict[str, Any]:
+        given = {"method": name, "arguments": methods[name], "scale": scale}
+        given |= {"size": call["size"], "seed": call["seed"]}
+        return settings.resolved(given, images, device)
+
+    suited = [name for name in methods if resolved(name, call["scale"])["scale"] == "paper"]
+    scale, pixels = "paper" if len(suited) == len(methods) else "small", None
+    for name in methods:
+        chosen = resolved(name, scale)
         pixels = pixels or settings.pixels_of(images, chosen["size"], flip=call["flip"])
         pretrained.rebuild(name, pixels, chosen["arguments"], call["seed"])
+    return scale, suited if scale == "small" else []
 
 
 def _require_same(summary: Path, call: dict[str, Any]) -> None:
@@ -116,7 +136,7 @@ def _require_same(summary: Path, call: dict[str, Any]) -> None:
     if not summary.exists():
         return
     try:
-        before = json.loads(summary.read_text()).get("call", call)
+        before = {"scale": "auto"} | json.loads(summary.read_text()).get("call", call)
     except (ValueError, AttributeError) as error:
         raise UserError(f"{summary} is damaged ({error}); remove it and compare again") from error
     settings.require_same(f"the comparison in {summary.parent}", before, call)
