@@ -226,24 +226,6 @@ def test_the_defaults_work_on_the_smallest_known_data(capsys, tmp_path, method, 
 # Stopped and resumed
 
 
-@pytest.fixture
-def kill_after(monkeypatch) -> Callable[..., None]:
-    """Let the process send itself a signal right after a step."""
-    fit = job.fit
-
-    def arrange(number: int, which: int = signal.SIGTERM) -> None:
-        def stopped(*arguments: Any, **options: Any) -> Iterator[Any]:
-            for step in fit(*arguments, **options):
-                if step.number == number:
-                    monkeypatch.setattr(job, "fit", fit)
-                    os.kill(os.getpid(), which)
-                yield step
-
-        monkeypatch.setattr(job, "fit", stopped)
-
-    return arrange
-
-
 @pytest.fixture(scope="module")
 def unbroken(data, tmp_path_factory) -> Callable[[str], Path]:
     """The run that was never stopped, by method."""

@@ -13,7 +13,11 @@ from selftaught.cli import main
 OPTIONS = {
     "simclr": ("--hidden", "32", "--dim", "16"),
     "byol": ("--hidden", "32", "--dim", "16"),
-    "simclr_v2": ("--dim", "16"),
+    "simclr_v2": ("--dim", "16", "--queue", "16"),
+    "instdisc": ("--dim", "16", "--noise", "8"),
+    "dino": ("--hidden", "32", "--bottleneck", "16", "--outputs", "24", "--crops", "1"),
+    "swav": ("--dim", "16", "--prototypes", "16", "--crops", "1", "--queue", "16"),
+    "deepcluster_v2": ("--hidden", "32", "--dim", "16", "--clusters", "8", "--crops", "1"),
     "mae": ("--dim", "32", "--depth", "1", "--heads", "2"),
     "vqvae": ("--codes", "16", "--dim", "8"),
     "gan": ("--dim", "8", "--width", "8"),

@@ -58,7 +58,7 @@ SMALL = {
     "igpt": {"side": 6, "palette": 8, "dim": 32, "depth": 3, "layer": 2},
     "cpc": {"width": 16, "depth": 2},
     "amdim": {"width": 8, "dim": 16, "blocks": 2},
-    "exemplar": {},
+    "exemplar": {"dropout": 0.5},
     "autoencoder": {"dim": 8, "width": 8},
     "denoising_autoencoder": {"width": 8},
     "vae": {"dim": 8, "width": 8},
