@@ -104,12 +104,17 @@ def test_every_public_name_is_there():
 # Methods
 
 
-def test_methods_lists_them_all(capsys):
+def test_methods_lists_them_all_and_cuts_nothing(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     answer = call(capsys, "methods")
     assert answer.code == 0
+    lines = [line.strip() for line in answer.out.splitlines()]
+    assert max(map(len, lines)) <= 80
+    text = " ".join(answer.out.split())
     for name, card in recipes.RECIPES.items():
-        assert name in answer.out
-        assert str(card.year) in answer.out
+        assert f"{name} {card.paper}, {card.year} {card.modality};" in text
+        assert f"defaults measured on {card.measured}" in text
+        assert card.family in lines
 
 
 def test_methods_as_json(capsys):

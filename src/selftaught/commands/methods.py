@@ -28,15 +28,17 @@ def show(name: str | None, *, as_json: bool) -> None:
 
 
 def _families() -> Table:
-    table = Table()
-    for title in ("name", "modality", "paper", "year", "defaults measured on"):
-        table.add_column(title, no_wrap=title in ("name", "year"))
+    """A row for each method, whose text is wrapped and never cut."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for family in dict.fromkeys(c.family for c in recipes.RECIPES.values()):
-        table.add_section()
+        table.add_row()
         table.add_row(f"[bold]{family}[/bold]")
         for n, c in recipes.RECIPES.items():
             if c.family == family:
-                table.add_row(n, c.modality, c.paper, str(c.year), c.measured)
+                said = f"[dim]{c.modality}; defaults measured on {c.measured}[/dim]"
+                table.add_row(n, f"{c.paper}, {c.year}\n{said}")
     return table
 
 
