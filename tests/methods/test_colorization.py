@@ -1,10 +1,11 @@
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
 from contract.small import COLOUR, PIXELS, build, images, papers, stream, whole
-from references.colour import rebalancing, soft_encoding
+from references.colour import colour_loss, rebalancing, soft_encoding
 from selftaught.errors import UserError
 from selftaught.method import Reconstructs, ViewBatch
 
@@ -45,6 +46,21 @@ def test_rare_colours_count_more():
     bins, _ = method.bins.encode(method._colours(method.encoder.lab(x[[0, -1]])))
     common, rare = method.bins.weight[bins[:, 0, 0, 0]]
     assert rare > 5 * common
+
+
+def test_the_term_is_the_papers_with_rare_colours_counting_more():
+    method = surveyed(build("colorization", stride=8)).double()
+    batch = next(stream(build("colorization"), dtype=torch.float64))
+    with torch.no_grad():
+        lab = method.encoder.lab(batch.views[0])
+        ab = method._colours(lab).permute(0, 2, 3, 1).numpy()  # (B, G, G, 2)
+        scores = method.decoder(method.encoder.maps_of(lab)).numpy()
+        found = method(batch)["colours"].item()
+    centres, w = method.bins.centres.numpy(), method.bins.weight.numpy()
+    places = [soft_encoding(colour, centres, 5, 5) for colour in ab.reshape(-1, 2)]
+    z = np.stack(places).reshape(*ab.shape[:3], -1)
+    assert w.max() > 2 * w.min()
+    assert found == pytest.approx(colour_loss(scores, z, w), rel=1e-9)
 
 
 def test_the_prior_is_measured_before_the_first_step_and_never_again():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from contract.small import PIXELS, build, images, papers, steps, stream
+from references import painting
 from selftaught.errors import UserError
 from selftaught.method import Reconstructs
 
@@ -55,6 +56,29 @@ def test_only_the_error_of_the_window_that_counts_is_taken(hole):
     terms = method(batch)
     assert terms.keys() == {"reconstruction"}
     torch.testing.assert_close(terms["reconstruction"], 0.999 * squares.mean())
+
+
+@HOLES
+def test_the_terms_are_the_papers(hole):
+    """What is painted of the hole, beside what is real around it, is shown to the critic."""
+    method = build("inpainting", hole=hole, adversarial=0.25).method.double().eval()
+    batch = next(stream(build("inpainting"), dtype=torch.float64))
+    x = batch.views[0]
+    with torch.no_grad():
+        torch.manual_seed(5)
+        hidden, weight = method.holes.draw(len(x))
+        painted, real = method.paint(x, hidden), x[:, :, method.holes.window, method.holes.window]
+        shown = torch.where(weight > 0, painted, real)
+        of_real, of_shown = (method.critic(images).numpy() for images in (real, shown))
+        torch.manual_seed(5)
+        found = {name: term.item() for name, term in method(batch).items()}
+    assert abs(of_real.mean() - of_shown.mean()) > 1e-4
+    loss = painting.hole_loss(painted.numpy(), real.numpy(), weight.double().numpy())
+    assert found == {
+        "reconstruction": pytest.approx(0.999 * loss, rel=1e-6),
+        "adversarial": pytest.approx(0.25 * painting.painter_loss(of_shown), rel=1e-9),
+        "critic": pytest.approx(painting.critic_loss(of_real, of_shown), rel=1e-9),
+    }
 
 
 def players(method):
