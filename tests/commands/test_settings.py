@@ -59,6 +59,34 @@ def test_arguments_are_the_defaults_then_the_papers_then_those_given():
     assert paper.keys() == own.keys()
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "count", "smaller"),
+    [
+        ("swav", {}, 10**5, {"prototypes": 256, "queue": 0}),
+        ("swav", {"batch_size": 64}, 10**5, {"prototypes": 64}),
+        ("swav", {"batch_size": 64, "queue": 128}, 10**5, {"prototypes": 192}),
+        ("swav", {"batch_size": 64, "queue": 1024}, 10**5, {"prototypes": 256}),
+        ("swav", {"batch_size": 64, "prototypes": 300}, 10**5, {"prototypes": 300}),
+        ("moco", {}, 1000, {"queue": 500, "groups": 8}),
+        ("moco", {"batch_size": 8}, 1000, {"groups": 4}),
+        ("moco", {"batch_size": 8, "groups": 8}, 1000, {"groups": 8}),
+        ("instdisc", {}, 10**5, {"noise": 4096}),
+        ("instdisc", {}, 1000, {"noise": 500}),
+        ("instdisc", {"instances": 100}, 1000, {"noise": 50}),
+        ("pirl", {"instances": 0}, 1000, {"negatives": 500}),
+    ],
+)
+def test_what_few_images_cannot_fill_is_made_smaller_unless_asked_for(name, given, count, smaller):
+    own = settings.arguments(find(name), given)
+    assert {n: settings.fitted(own, given, count)[n] for n in smaller} == smaller
+
+
+def test_the_papers_prototypes_are_kept_where_a_queue_helps():
+    given = {"batch_size": 256, "queue": 3840}  # of the authors
+    own = settings.arguments(find("swav"), given, RECIPES["swav"].published)
+    assert settings.fitted(own, given, 10**6)["prototypes"] == 3000
+
+
 def test_an_unknown_argument_is_answered_with_the_nearest():
     with pytest.raises(UserError, match="temperature"):
         settings.arguments(find("simclr"), {"temprature": 0.7})

@@ -83,6 +83,9 @@ def test_each_step_damages_other_pixels():
     [
         ({"corruption": "scratches"}, "use masking, gaussian or salt_and_pepper"),
         ({"ratio": 1.1}, "--ratio"),
+        ({"ratio": 1}, "leaves nothing of an image; use a smaller --ratio"),
+        ({"ratio": 0.999}, "leaves nothing"),  # of 256 numbers
+        ({"corruption": "salt_and_pepper", "ratio": 0.999}, "leaves nothing"),
         ({"corruption": "salt_and_pepper", "ratio": -1}, "--ratio"),
         ({"corruption": "gaussian", "deviation": -1.0}, "--deviation"),
         ({"width": 0}, "1 or more"),

@@ -167,7 +167,9 @@ def test_targets_tell_their_places_apart():
         ({"dim": 32, "heads": 3}, "make 3 divide it"),
         ({"momentum": -0.1}, "--momentum"),
         ({"targets": 0}, "--targets"),
-        ({"smallest_target": 0.5}, "0.5 to 0.35"),
+        ({"smallest_target": 0.5}, "--smallest-target above 0 and --largest-target from that up"),
+        ({"largest_target": 1.5}, "--largest-target from that up to 1"),
+        ({"smallest_context": 0.0}, "--smallest-context above 0 up to 1"),
     ],
 )
 def test_bad_settings_are_one_line(settings, said):

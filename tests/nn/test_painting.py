@@ -92,6 +92,7 @@ def test_blocks_hide_at_most_their_share_and_lie_anywhere(blocks, share):
         ({"blocks": 0}, "--blocks"),
         ({"share": 0.0}, "--share"),
         ({"share": 1.0}, "--share"),
+        ({"blocks": 1, "share": 0.95}, "leave nothing of 16 pixels; use a smaller --share"),
         ({"kind": "centre", "overlap": -1}, "--overlap"),
         ({"kind": "centre", "overlap": 4}, "below 4"),
         ({"rim_weight": 0.0}, "--rim-weight"),

@@ -33,7 +33,7 @@ def test_the_papers_blocks():
     assert maskfeat["smallest_block"] == round(maskfeat["ratio"] * LENGTH) // 5
 
 
-@pytest.mark.parametrize("name", ["mae", "simmim", "maskfeat"])
+@pytest.mark.parametrize("name", ["mae", "simmim", "maskfeat", "beit"])
 def test_the_papers_patch_is_that_of_the_encoders_name(name):
     published = RECIPES[name].published
     assert f"_patch{published['patch']}_" in published["encoder"]

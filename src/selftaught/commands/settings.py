@@ -221,14 +221,18 @@ def fitted(own: dict[str, Any], given: Mapping[str, Any], count: int) -> dict[st
 
     Only those that were not given: what was asked for is refused by the recipe, not changed.
     """
-    batch = own.get("batch_size", count)
+    batch, queue = own.get("batch_size", count), own.get("queue", 0)
+    if "queue" not in given:
+        queue = min(queue, count // 2)
+    known = min(count, own.get("instances") or count)  # images that are trained on
     bounds = {
         "queue": count // 2,
-        "noise": count // 2,
-        "negatives": count // 2,
+        "groups": batch // 2,
+        "noise": known // 2,
+        "negatives": known // 2,
         "clusters": count // 4,
         "components": count // 2,
-        "prototypes": batch,
+        "prototypes": batch + queue,
     }
     if "sub_batch" in own:  # which are whitened together, in fewer dimensions
         bounds |= {"sub_batch": batch, "dim": min(own["sub_batch"], batch) // 2}

@@ -30,8 +30,9 @@ class InstDisc(Method):
     the entry, which is that of its last visit, or random before the first.
 
     The paper replaces an entry by the feature (a ``momentum`` of 0); the authors' code moves it
-    half of the way and has no proximal term: to them the one stands in for the other. As in the
-    paper, Z is estimated from the noise alone. Raises UserError for settings outside their range.
+    half of the way, as here where nothing else is asked for, and has no proximal term: to them the
+    one stands in for the other. As in the paper, Z is estimated from the noise alone. Raises
+    UserError for settings outside their range.
     """
 
     tells_apart = ("nce", "softmax")

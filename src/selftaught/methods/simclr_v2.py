@@ -21,9 +21,11 @@ class SimCLRV2(Method):
     ``layers`` linear layers as wide as the feature, each but the last with batch norm and ReLU; the
     last ends, as in the authors' code, in a batch norm with a scale and without a shift.
 
-    At the paper's scale fine-tuning goes on from the middle of the head: from its first layer with
-    its batch norm and ReLU. Batch norm is over one view, where the authors' code has it over
-    both at once.
+    The paper's encoders are ResNets of up to 152 layers, three times as wide, with selective
+    kernels; at the paper's scale it is the smallest of them here, ResNet-50, and any of timm's may
+    be given. Fine-tuning goes on from the middle of the head there: from its first layer with its
+    batch norm and ReLU. Batch norm is over one view, where the authors' code has it over both at
+    once.
 
     With a ``queue`` there are more negatives: what a slow copy of the network made of past images.
     The paper says no more of it and the authors' code has none; here the second views enter it.

@@ -149,9 +149,13 @@ class MultiBlock:
     least: int = 10
 
     def __post_init__(self) -> None:
-        for low, high in (self.scale, self.context):
+        for name, (low, high) in {"target": self.scale, "context": self.context}.items():
             if not 0 < low <= high <= 1:
-                raise UserError(f"blocks of {low} to {high} of the image; use shares from 0 to 1")
+                largest = " and --largest-target from that" if name == "target" else ""
+                raise UserError(
+                    f"{name}s of {low} to {high} of the image; use --smallest-{name} above 0"
+                    f"{largest} up to 1"
+                )
         if self.targets < 1 or not 0 < self.aspect[0] <= self.aspect[1]:
             raise UserError(f"{self.targets} targets; use --targets with 1 or more")
         _, square = self._sizes(0.0, 0.0)

@@ -39,12 +39,22 @@ class Holes:
                 f"{self.blocks} blocks of {self.share} of the picture; use --blocks from 1 and "
                 "--share above 0 and below 1"
             )
+        if self.kind == "blocks" and self.block >= self.size:
+            raise UserError(
+                f"{self.blocks} blocks of {self.share} of the picture leave nothing of {self.size} "
+                "pixels; use a smaller --share or more --blocks"
+            )
         if self.kind == "centre" and not 0 <= 2 * self.overlap < self.side:
             raise UserError(
                 f"a rim of {self.overlap} pixels leaves no hole in a window of {self.side}; use "
                 f"--overlap from 0 and below {self.side / 2:g}"
             )
         above_zero(rim_weight=self.rim_weight)
+
+    @property
+    def block(self) -> int:
+        """Pixels a side of a block."""
+        return max(1, round(self.size * (self.share / self.blocks) ** 0.5))
 
     @property
     def side(self) -> int:
@@ -63,8 +73,7 @@ class Holes:
         Drawn for the global batch.
         """
         if self.kind == "blocks":
-            block = max(1, round(self.size * (self.share / self.blocks) ** 0.5))
-            hidden = squares(n, self.size, block, self.blocks).view(n, 1, self.size, self.size)
+            hidden = squares(n, self.size, self.block, self.blocks).view(n, 1, self.size, self.size)
             return hidden, hidden.float()
         hidden = torch.zeros(n, 1, self.size, self.size, dtype=torch.bool)
         inner = slice(self.window.start + self.overlap, self.window.stop - self.overlap)

@@ -107,7 +107,7 @@ class ResNetNano(Encoder):
         strides = [2 if 2**i < stride else 1 for i in range(len(widths))]
         if math.prod(strides) != stride:
             fits = ", ".join(str(2**i) for i in range(len(widths) + 1))
-            raise UserError(f"a stride of {stride}; use --stride with one of {fits}")
+            raise UserError(f"a stride of {stride}; use --stride with one of {fits}, or vit-nano")
         self.stem = Conv3x3(channels, stem)
         self.norm = nn.BatchNorm2d(stem)
         dims = (stem, *widths)

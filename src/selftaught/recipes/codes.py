@@ -138,6 +138,9 @@ def _corruption(data: Pixels, name: str, ratio: float, deviation: float) -> nn.M
     black, white = (
         [(value - m) / s for m, s in zip(data.mean, data.std, strict=True)] for value in (0, 1)
     )
+    numbers = data.channels * data.size**2
+    if name != "gaussian" and 0 <= 1 - ratio < 1 / numbers:
+        raise UserError(f"a ratio of {ratio} leaves nothing of an image; use a smaller --ratio")
     if name == "masking":
         return Masking(ratio, black)
     if name == "salt_and_pepper":

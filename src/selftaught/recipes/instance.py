@@ -67,6 +67,7 @@ def moco(
         temperature: the smaller, the more the nearest negatives count.
         groups: parts of the batch with a batch norm of their own; keys are shuffled over them.
     """
+    _check_groups(groups, training.batch_size)
     method = MoCo(
         build(encoder, channels=data.channels, size=data.size),
         dim=dim,
@@ -103,6 +104,7 @@ def moco_v2(
         temperature: the smaller, the more the nearest negatives count.
         groups: parts of the batch with a batch norm of their own; keys are shuffled over them.
     """
+    _check_groups(groups, training.batch_size)
     method = MoCo(
         build(encoder, channels=data.channels, size=data.size),
         hidden=hidden,
@@ -248,6 +250,7 @@ def instdisc(
         proximal: weight of the distance between an image's feature and what is remembered of it.
     """
     count = _instances(instances, data)
+    _check_drawn("--noise", noise, count)
     method = InstDisc(
         build(encoder, channels=data.channels, size=data.size),
         count=count,
@@ -292,6 +295,7 @@ def pirl(
     """
     net = for_tiles("pirl", encoder, data)
     count = _instances(instances, data)
+    _check_drawn("--negatives", negatives, count)
     method = PIRL(
         net,
         count=count,
@@ -315,6 +319,24 @@ def _instances(asked: int, data: Pixels) -> int:
     if asked < 0:
         raise UserError(f"{asked} instances; use --instances with 0, for all images, or more")
     return min(asked or data.count, data.count)
+
+
+def _check_drawn(option: str, asked: int, count: int) -> None:
+    """Raises UserError where more images are drawn than there are."""
+    if asked > count:
+        raise UserError(
+            f"{option} {asked} of {count} images draws each of them more than once; use "
+            f"{max(1, count // 2)} or less"
+        )
+
+
+def _check_groups(groups: int, batch_size: int) -> None:
+    """Raises UserError for groups of one image: its batch norm is of that image alone."""
+    if batch_size < 2 * groups:
+        raise UserError(
+            f"a batch of {batch_size} in {groups} groups has batch norm over single images; use "
+            f"--groups {max(1, batch_size // 2)} or less, or a larger --batch-size"
+        )
 
 
 def _remembered(queue: int, data: Pixels) -> int:

@@ -146,7 +146,8 @@ def beit(
     if getattr(net, "grid", grid) != grid:
         raise UserError(
             f"{tokenizer} has {grid} x {grid} words for images that have {data.size // patch} x "
-            f"{data.size // patch} patches; use a vqvae run of --stride {patch}"
+            f"{data.size // patch} patches; use a vqvae run of --stride {patch}, with --encoder "
+            "vit-nano if that is not 1, 2, 4 or 8"
         )
     words = len(codes.codes.codebook.vectors)
     method = BEiT(net, codes, words=words, ratio=ratio, smallest=smallest_block)

@@ -2,7 +2,8 @@
 
 Exemplar-CNN (Dosovitskiy et al. 2014, https://arxiv.org/abs/1406.6909), section 2: a seed patch is
 taken from each image at a random position and scale, with a probability in proportion to the mean
-squared gradient within it; views are random transformations of it.
+squared gradient within it; views are random transformations of it. The paper does not say from
+which scales; here a patch has half of the image's side to all of it.
 
 A run meets an image many times, in no order, and the patch must be the same every time. So its
 position and scale are random by the pixels: a hash of them is the quantile at which the

@@ -129,10 +129,14 @@ image, blocks blanked -> encoder -> tokens of the blanked -> linear -> scores \\
 image, whole -> tokenizer (a vqvae run, frozen) -> words of the blanked      /""",
         needs="a finished vqvae run on images of the same size; an encoder with tokens; any batch",
         choose="where a tokenizer is there already; else simmim or mae have less to set up",
-        before="selftaught pretrain vqvae DATA --out TOKENIZER",
+        before=(
+            "selftaught pretrain vqvae DATA --out TOKENIZER"
+            "  # for the paper's patches: --encoder vit-nano --stride 16"
+        ),
         given="--tokenizer TOKENIZER",
         published={
             "encoder": "vit_base_patch16_224",
+            "patch": 16,
             "epochs": 800,
             "batch_size": 2048,
             "lr": 1.5e-3,
