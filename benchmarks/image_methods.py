@@ -6,6 +6,7 @@
     ... --runs DIR                             keeps the runs there
     ... --at-once N                            so many rows at once, each in a process of its own
     ... --speed                                samples/s and memory, where nothing else runs
+    ... --baselines                            random encoders that rows of methods lack
     ... --table                                prints the table of the rows that are there
     ... --into README.md ...                   puts it into documents, below the line MARK
 
@@ -50,7 +51,8 @@ raise SystemExit(main())
 """
 NEED_COLOUR = ("colorization",)  # which Fashion-MNIST does not have
 SIDE = 32  # pixels of coloured images, near Fashion-MNIST's 28
-OTHERWISE = ("cpc", "vqvae")  # an encoder of a common name, built or used in a way of its own
+# Encoders of a common name that are built, begun or used in a way of their own.
+OTHERWISE = ("cpc", "vqvae", "mae", "simmim", "beit", "data2vec", "ijepa")
 FIRST = {"beit": ("tokenizer", "vqvae")}  # the option that names a run of another method
 SHOWN = ("knn/20", "logreg")
 MARK = "<!-- the table of benchmarks/image_methods.py -->"
@@ -105,7 +107,7 @@ def command(
         option, other = FIRST[method]
         first = out.parent / other
         size = defaults(other)["batch_size"]
-        train(other, seed, steps * defaults(method)["batch_size"] // size, data, first)
+        train(other, seed, max(1, steps * defaults(method)["batch_size"] // size), data, first)
         given[option] = str(first)
         names[str(first)] = f"RUN-OF-{other.upper()}"
     words = ["selftaught", "pretrain", method, str(data), "--out", str(out), *options(given)]
@@ -204,19 +206,40 @@ def time_steps(rows: Rows, method: str, data: Path) -> None:
     rows.add({"kind": "speed"} | {k: v for k, v in row.items() if k not in dropped} | found)
 
 
-def baselines(rows: Rows, claims: Claims, out: Path, seed: int, data: Path) -> dict[str, float]:
-    """Evaluate the run, and its baselines where no row has them; the run's own scores."""
+def untrained(rows: Rows, claims: Claims, method: str, seed: int, data: Path) -> bool:
+    """The baselines of a method's row that lack, by a run of one step. Whether it succeeded."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "run"
+            train(method, seed, 1, data, out)
+            baselines(rows, claims, out, seed, data, also=())
+    except Exception:
+        print(f"{method}, seed {seed} failed:\n{traceback.format_exc()}", file=sys.stderr)
+        return False
+    return True
+
+
+def baselines(
+    rows: Rows,
+    claims: Claims,
+    out: Path,
+    seed: int,
+    data: Path,
+    also: tuple[str, ...] = ("encoder",),
+) -> dict[str, float]:
+    """Evaluate the run, and its baselines where no row has them; the run's own scores, if any."""
     card = pretrained.read_card(out)
     encoder, pixels = network(card["recipe"], card["arguments"]["encoder"]), raw(card["recipe"])
     kinds = {"random": (encoder, seed), "pixels": (pixels, 0)}
     missing = [k for k, of in kinds.items() if newest(rows, k, *of) is None]
     missing = [k for k in missing if claims.mine(k, *kinds[k])]
-    found = evaluate(out, data, rows=["encoder", *missing])["rows"]
+    wanted = [*also, *missing]
+    found = evaluate(out, data, rows=wanted)["rows"] if wanted else {}
     for kind in missing:
         name, number = kinds[kind]
         row = {"kind": kind, "name": name, "seed": number, "scores": found[kind]}
         rows.add(row | {"commit": commit()})
-    return found["encoder"]
+    return found.get("encoder", {})
 
 
 def table(rows: Rows) -> str:
@@ -264,6 +287,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, help="folder in which the runs are kept")
     parser.add_argument("--at-once", type=int, default=1, help="rows at once")
     parser.add_argument("--speed", action="store_true", help="samples/s and memory only")
+    parser.add_argument("--baselines", action="store_true", help="random encoders only")
     parser.add_argument("--table", action="store_true", help="measure nothing")
     parser.add_argument("--into", type=Path, nargs="+", help="documents; measures nothing")
     asked = parser.parse_args()
@@ -277,16 +301,22 @@ def main() -> None:
             if newest(rows, "speed", method, 0) is None:
                 time_steps(rows, method, data[method])
     elif not (asked.table or asked.into):
-        wanted = [
-            (method, seed)
-            for seed, method in product(seeds, methods)
-            if newest(rows, "method", method, seed) is None
-        ]
+        there = {(m, s): newest(rows, "method", m, s) for s, m in product(seeds, methods)}
+        if asked.baselines:
+            wanted = [
+                (m, s)
+                for (m, s), row in there.items()
+                if row and newest(rows, "random", network(m, row["encoder"]), s) is None
+            ]
+        else:
+            wanted = [of for of, row in there.items() if row is None]
         with tempfile.TemporaryDirectory() as folder, workers(asked.at_once) as pool:
             claims = Claims(Path(folder))
             found = [
-                pool.submit(measure, rows, claims, method, seed, data[method], asked.runs)
-                for method, seed in wanted
+                pool.submit(untrained, rows, claims, m, s, data[m])
+                if asked.baselines
+                else pool.submit(measure, rows, claims, m, s, data[m], asked.runs)
+                for m, s in wanted
             ]
             failed = sum(not row.result() for row in found)
         if failed:
