@@ -177,6 +177,25 @@ def test_views_of_different_images_that_agree(same, other, word):
     assert judged(0.0, same, begun, pretext=now).word == word
 
 
+def test_a_term_that_is_its_bound_from_the_first_says_nothing_of_agreement():
+    """VICReg with an invariance weight of 0."""
+    never = pretext(agreement={"loss": 0.0}, trained={"loss": 0.0}, mixed={"loss": 0.0})
+    assert judged(1.0, 0.5, never, pretext=never).word == "healthy"
+
+
+def test_features_that_were_one_before_training_have_not_collapsed():
+    found = records(6.8, 2.0, effective_rank=None, feature_std=0.001)
+    one = verdict(found, {"effective_rank": None, "feature_std": 0.001})
+    assert one.word == "learning slowly"
+    assert "all one image" in one.sentence
+
+
+def test_the_momentum_of_a_memory_is_no_cause():
+    found = judged(1.0, 0.1, settings={"momentum": 0.5, "instances": 0}, feature_std=0.001)
+    assert found.word == "collapse"
+    assert "momentum" not in found.sentence
+
+
 @pytest.mark.parametrize(
     ("settings", "cause"),
     [

@@ -86,6 +86,9 @@ def test_weights_that_are_not_there(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="is no sound"):
         initialise(run.method, str(tmp_path / "bad.safetensors"))
 
+    with pytest.raises(UserError, match="is no network for this encoder"):
+        initialise(build("igpt").method, f"{initial.TIMM}resnet18")
+
     def offline(name, **options):
         raise OSError("no route to host\nand so on")
 

@@ -168,6 +168,13 @@ def _collapsed(run: Evidence) -> Verdict | None:
             f"all images still have nearly one feature (feature std {std:.3f}): so far the answers "
             "are those that fit any image; train longer, or try another learning rate",
         )
+    if point and run.untrained["feature_std"] < POINT and not _told(run):
+        return Verdict(
+            "learning slowly",
+            f"all images have nearly one feature (feature std {std:.3f}), as they had before the "
+            "first step: they look alike to the encoder, so see that they are not all one image; "
+            "else train longer",
+        )
     if point and not _apart(run):
         found = f"all images have nearly one feature (feature std {std:.3f}, effective rank "
         return Verdict("collapse", f"{found}{_shown(rank)}){_guessing(run)}: {_why_collapsed(run)}")
@@ -184,6 +191,8 @@ def _indifferent(run: Evidence) -> str:
     now, begun = run.now.get("pretext", {}), run.untrained.get("pretext", {})
     for name, one in now.get("agreement", {}).items() if "mixed" in now else ():
         same, other, before = now["trained"][name], now["mixed"][name], begun["mixed"][name]
+        if before == one:  # as where its weight is zero
+            continue
         left = (other - one) / (before - one)
         if left < SAME or (left < NEAR and other - same < ALL_ONE * (other - one)):
             return (
@@ -198,7 +207,8 @@ def _why_collapsed(run: Evidence) -> str:
     """The likeliest cause of features that are one, and what to change."""
     own = run.settings
     momentum, batch = own.get("momentum"), own.get("batch_size", math.inf)
-    if momentum is not None and momentum < 0.9:
+    slow = "instances" not in own  # else it is the momentum of a memory of each image
+    if momentum is not None and momentum < 0.9 and slow:
         return (
             f"with a momentum of {momentum:g} the slow copy is hardly slower than the network; "
             "use --momentum near 1"
@@ -245,7 +255,7 @@ def _why_shrunk(run: Evidence) -> str:
         return found
     if own.get("batch_size", math.inf) < 64:
         return f"a batch of {own['batch_size']} shows too few images at a time; use a larger one"
-    if own.get("temperature", 0.0) >= 0.5:
+    if own.get("temperature", 0.0) > 0.5:
         return f"a temperature of {own['temperature']:g} hardly tells near images; use a lower one"
     if own.get("smallest_crop", 1.0) < 0.08 or own.get("jitter", 0.0) > 1.0:
         return (

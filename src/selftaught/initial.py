@@ -70,7 +70,9 @@ def _public(name: str, encoder: nn.Module) -> dict[str, Tensor]:
     import timm
 
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)  # which tells of each attempt
-    first = next(p for p in encoder.parameters() if p.ndim == 4)
+    first = next((p for p in encoder.parameters() if p.ndim == 4), None)
+    if first is None:
+        raise UserError(f"{TIMM}{name} is no network for this encoder; leave out --init")
     options: dict[str, Any] = {"in_chans": first.shape[1], "num_classes": 0}
     try:
         net = timm.create_model(name, pretrained=True, **options)
@@ -87,9 +89,11 @@ def _public(name: str, encoder: nn.Module) -> dict[str, Tensor]:
 
 
 def _matching(found: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same with names as the encoder's, which may hold its network as ``net``."""
-    if not own.keys() & found.keys():
-        return {f"net.{name}": value for name, value in found.items()}
+    """The same with names as the encoder's, which may hold its network as ``net``, or deeper."""
+    for holder in ("", "net.", "encoder.", "encoder.net."):
+        named = {f"{holder}{name}": value for name, value in found.items()}
+        if own.keys() & named.keys():
+            return named
     return found
 
 

@@ -56,7 +56,7 @@ class Pretrained(nn.Module):
         return self.encoder(x)
 
     def preprocess(self, images: Any) -> Tensor:
-        """Images as the encoder wants them: float32 (N, C, S, S).
+        """Images as the encoder wants them, and where it is: float32 (N, C, S, S).
 
         ``images`` is one image or a list: a path, a PIL image, a uint8 array (H, W) or (H, W, C) or
         a uint8 tensor (C, H, W). Raises UserError for a file that is not a sound image.
@@ -67,7 +67,8 @@ class Pretrained(nn.Module):
         read = [_pixels(image, self.pixels.channels) for image in ([images] if one else images)]
         views = self.views
         parameters = views.draw(torch.Generator(), len(read))
-        return views.apply(views.crop(read, parameters), parameters)[0]
+        (x,) = views.apply(views.crop(read, parameters), parameters)
+        return x.to(next(self.parameters()).device)
 
 
 class RawPixels(nn.Module):
@@ -123,7 +124,7 @@ def rebuild(name: str, pixels: Pixels, arguments: Mapping[str, Any], seed: int) 
     """
     recipe = recipes.find(name)
     with torch.random.fork_rng([]):
-        torch.manual_seed(seeds.derive(seed, "weights"))
+        seeds.plant(seeds.derive(seed, "weights"))
         try:
             return call(recipe, pixels, arguments)
         except UserError:
@@ -203,7 +204,7 @@ def untrained(card: dict[str, Any], seed: int | None = None) -> Pretrained:
         run = rebuild(card["recipe"], pixels, card["arguments"], chosen)
         return Pretrained(run.method.encoder, pixels, card)
     with torch.random.fork_rng([]):
-        torch.manual_seed(seeds.derive(chosen, "weights"))
+        seeds.plant(seeds.derive(chosen, "weights"))
         encoder = build(**card["architecture"], channels=pixels.channels, size=pixels.size)
     return Pretrained(encoder, pixels, card)
 

@@ -9,11 +9,21 @@ import hashlib
 
 import torch
 
+CPU = torch.device("cpu")
+
 
 def derive(seed: int, *place: str | int) -> int:
     """A seed in [0, 2**63) for one place in a run; different places are independent."""
     name = "/".join(map(str, (seed, *place)))
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def plant(seed: int, device: torch.device = CPU) -> None:
+    """Seed the default generator of the CPU, and that of the device; those of others stay."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def generator(seed: int, *place: str | int) -> torch.Generator:

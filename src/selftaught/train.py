@@ -93,16 +93,15 @@ def fit(
                 group["weight_decay"] = group["initial_decay"] * factor
         optimizer.zero_grad(set_to_none=True)
         with _undone_if_not_finite(method), torch.random.fork_rng(cuda):
-            torch.manual_seed(seeds.derive(seed, "step", number))
+            seeds.plant(seeds.derive(seed, "step", number), device)
             with precision.autocast(device, dtype):
                 if survey is not None and survey_every and number % survey_every == 0:
                     _survey(method, survey())
                 terms = method(batch)
-            _require_finite(terms, number, batch)
             torch.stack(list(terms.values())).sum().backward()
             dist.average_gradients(method.parameters())
             norm = bounded(method, clip, clip_by)
-            _require_finite({"the gradient": norm}, number, batch)
+            _require_finite(terms | {"the gradient": norm}, number, batch)
         optimizer.step()
         method.after_step()
         yield Step(
@@ -129,7 +128,7 @@ def judge(
     before = _moving(method)
     method.train()
     with torch.random.fork_rng(cuda), precision.autocast(device, dtype):
-        torch.manual_seed(seeds.derive(seed, "judge"))
+        seeds.plant(seeds.derive(seed, "judge"), device)
         terms = method(batch)
     _put_back(before)
     return {name: dist.total(term).item() / dist.world_size() for name, term in terms.items()}

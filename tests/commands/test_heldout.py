@@ -14,6 +14,8 @@ from selftaught.data.sources import ArrayImages
 from selftaught.errors import Stopped
 from selftaught.views.image import Crop, View, Views
 
+CPU = torch.device("cpu")
+
 
 @pytest.mark.parametrize(
     ("count", "batch", "kept"),
@@ -36,7 +38,7 @@ def numbered(numbers):
 def test_the_batches_of_a_probe():
     views = Views([View(Crop(8, scale=(0.5, 1.0)))] * 2, (0.0,), (1.0,))
     probes = heldout.Probes(numbered(list(range(100))), numbered([200, 201, 202]), views, 7, 0)
-    found = {name: (batch.views, batch.index) for name, batch in probes.batches(mixed=True)}
+    found = {name: (batch.views, batch.index) for name, batch in probes.batches(CPU, mixed=True)}
     shown = {n: [(255 * v[:, 0, 4, 4]).round().tolist() for v in x] for n, (x, _) in found.items()}
     assert shown["held_out"] == [[200, 201, 202, 200, 201, 202, 200]] * 2
     assert shown["trained"][0] == shown["trained"][1] == [0, 33, 66, 0, 33, 66, 0]
@@ -44,7 +46,18 @@ def test_the_batches_of_a_probe():
     assert first == shown["trained"][0]
     assert sorted(second) == sorted(first)
     assert sum(a != b for a, b in zip(first, second, strict=True)) >= 6
-    assert [name for name, _ in probes.batches(mixed=False)] == ["trained", "held_out"]
+    assert [name for name, _ in probes.batches(CPU, mixed=False)] == ["trained", "held_out"]
+
+
+def test_each_process_sees_its_rows_of_a_probes_batches():
+    views = Views([View(Crop(8, scale=(0.5, 1.0)))] * 2, (0.0,), (1.0,))
+    probes = heldout.Probes(numbered(list(range(100))), None, views, 300, 0)
+    whole = {name: batch.views for name, batch in probes.batches(CPU, mixed=True)}
+    probes.mine = torch.arange(150, 300)
+    for name, batch in probes.batches(CPU, mixed=True):
+        assert batch.index.tolist() == list(range(150, 300))
+        for x, y in zip(batch.views, whole[name], strict=True):
+            assert torch.equal(x, y[150:])
 
 
 SETTINGS = {"evaluate": "off", "quiet": True, "batch_size": 16, "hidden": 32, "dim": 16}

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -105,6 +107,15 @@ def test_the_proximal_term_is_the_distance_from_the_last_visit(noise):
 
 
 # The bank
+
+
+def test_what_a_guess_has_is_known_of_the_softmax_alone():
+    exact, noise = build("instdisc", noise=0).method, build("instdisc", noise=8).method
+    x = torch.zeros(2, 1, 16, 16)
+    assert exact.chance(x, 16) == {"softmax": pytest.approx(math.log(exact.count))}
+    assert exact.tells_apart == ("softmax",)
+    assert noise.chance(x, 16) == {}
+    assert noise.tells_apart == ()
 
 
 @pytest.mark.parametrize("noise", [0, 7])

@@ -3,6 +3,7 @@ import torch
 
 from selftaught.errors import UserError
 from selftaught.nn.encoders import build, map_side, patch_for, patch_of, stages
+from selftaught.nn.filtered import Sobel
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -87,6 +88,11 @@ def test_the_stages_are_the_encoder_from_input_to_output(name):
     learned = {id(p) for p in encoder.parameters() if p.requires_grad}
     assert learned == {id(p) for p in inside}
     assert len(parts) >= 5
+
+
+def test_the_stages_of_an_encoder_around_another_are_the_others():
+    inner = build("resnet-nano", channels=2, size=28)
+    assert len(stages(Sobel(inner))) == len(stages(inner))
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_one_view_is_always_blurred_and_the_other_seldom(name):
         ("byol", {}, Jitter(0.4, 0.4, 0.2, 0.1, p=0.8)),
         ("moco_v2", {"queue": 64}, Jitter(0.4, 0.4, 0.4, 0.1, p=0.8)),
         ("moco", {"queue": 64}, Jitter(0.4, 0.4, 0.4, 0.4, p=1.0)),
-        ("instdisc", {"instances": 300}, Jitter(0.4, 0.4, 0.4, 0.4, p=1.0)),
+        ("instdisc", {"instances": 300, "noise": 64}, Jitter(0.4, 0.4, 0.4, 0.4, p=1.0)),
     ],
 )
 def test_colours_change_as_in_the_authors_code(name, more, colours):

@@ -8,6 +8,7 @@ from selftaught.errors import UserError
 from selftaught.optim import Schedule
 from selftaught.recipes import RECIPES, find
 from selftaught.recipes.parameters import call, parameters
+from selftaught.recipes.shared import side
 from selftaught.views.image import Jitter, View
 
 
@@ -76,6 +77,13 @@ def test_views_that_a_network_cannot_see_are_as_large_as_the_image(name):
     images = torch.zeros(2, LARGER.channels, 32, 32, dtype=torch.uint8)
     seen = views.apply(views.crop(images, drawn), drawn)
     assert {x.shape[-1] for x in seen} == {32}
+
+
+@pytest.mark.parametrize("size", [16, 28, 36, 100])
+def test_a_whole_view_is_as_large_as_the_image_where_patches_overlap(size):
+    data = replace(PIXELS, size=size)
+    encoder = call(find("cpc"), data, {"width": 8}).method.encoder
+    assert side(data, encoder, 1.0) == size
 
 
 @pytest.mark.parametrize("name", ["jigsaw", "relative_patch", "pirl"])

@@ -69,7 +69,7 @@ class Classifying(Supervised):
     def _build(self) -> Run:
         own = among(FineTuneSettings, self.call["arguments"])
         with torch.random.fork_rng([]):
-            torch.manual_seed(seeds.derive(self.call["seed"], "weights"))
+            seeds.plant(seeds.derive(self.call["seed"], "weights"))
             encoder, kept = self._networks(own.from_head_layer or 0)
             method = Classifier(
                 encoder,

@@ -115,14 +115,11 @@ class Transferring(Supervised):
     def _choose(self) -> Images:
         return self.images.take(self.items)
 
-    def _probe(self) -> list[Tensor]:
-        return []
-
     def _build(self) -> Run:
         own = among(TransferSettings, self.call["arguments"])
         with torch.random.fork_rng([]):
             encoder = self._encoder()
-            torch.manual_seed(seeds.derive(self.call["seed"], "weights"))
+            seeds.plant(seeds.derive(self.call["seed"], "weights"))
             method = self._method(encoder)
         count = len(self.items)
         batch = settings.batch_size_for(None, own.batch_size, count)

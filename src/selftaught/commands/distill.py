@@ -185,7 +185,7 @@ class Distilling(Supervised):
         own = among(DistilSettings, arguments)
         pixels: Pixels = self.pixels
         with torch.random.fork_rng([]):
-            torch.manual_seed(seeds.derive(self.call["seed"], "weights"))
+            seeds.plant(seeds.derive(self.call["seed"], "weights"))
             method = Distilled(
                 build(arguments["student"], channels=pixels.channels, size=pixels.size),
                 self.teacher,

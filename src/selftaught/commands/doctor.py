@@ -13,6 +13,7 @@ from selftaught.data.batches import batches, moved, plain
 from selftaught.data.images import Labels, check, open_images, open_labels
 from selftaught.errors import UserError
 from selftaught.method import ViewBatch
+from selftaught.nn.transformer import fuse_attention
 from selftaught.report.console import terminal
 from selftaught.report.live import clock
 from selftaught.train import NotFinite, fit
@@ -89,6 +90,8 @@ def _time(
 ) -> dict[str, Any]:
     run = pretrained.rebuild(method, pixels, own, seed=0)
     run.method.to(device=place, memory_format=torch.channels_last)  # pyright: ignore
+    if place.type != "cpu":
+        fuse_attention(run.method)
     images = images.spread(run.images or len(images))
     found = batches(
         images,

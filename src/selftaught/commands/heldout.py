@@ -1,12 +1,13 @@
 """Images that are kept from training, to see whether what is learnt there holds for others too."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from selftaught import dist, seeds
-from selftaught.data.batches import Views
+from selftaught.commands.settings import PIECE
+from selftaught.data.batches import Views, rows
 from selftaught.data.images import Images
 from selftaught.data.sources import evenly
 from selftaught.method import ViewBatch
@@ -37,22 +38,35 @@ class Probes:
     ) -> None:
         self.views = views
         self.parameters = views.draw(seeds.generator(seed, "held out"), batch_size)
+        self.mine = dist.mine(torch.arange(batch_size))  # rows of the global batch
         self.crops: dict[str, list[Tensor]] = {}
         shown = {"trained": trained.spread(batch_size if held is None else len(held))}
         shown |= {} if held is None else {"held_out": held}
         for name, images in shown.items():
-            read, _, _ = images.gather(torch.arange(batch_size) % len(images))
-            self.crops[name] = views.crop(read, self.parameters)
+            parts = []
+            for part in torch.arange(batch_size).split(PIECE):  # photographs may be large
+                read, _, _ = images.gather(part % len(images))
+                parts.append(views.crop(read, rows(self.parameters, part)))
+            self.crops[name] = [torch.cat(crops) for crops in zip(*parts, strict=True)]
 
-    def batches(self, *, mixed: bool) -> Iterator[tuple[str, ViewBatch]]:
-        """Each name with its batch, or with this process's rows of it."""
-        for name, crops in self.crops.items():
-            seen = self.views.apply(crops, self.parameters)
-            yield name, _mine(seen)
+    def batches(self, device: torch.device, *, mixed: bool) -> Iterator[tuple[str, ViewBatch]]:
+        """Each name with its batch, or with this process's rows of it, finished on the device."""
+        for name in self.crops:
+            seen = self._seen(name, self.mine, device)
+            yield name, ViewBatch(seen, self.mine)
             if mixed and name == "trained":
-                yield "mixed", _mine([x.roll(view, 0) for view, x in enumerate(seen)])
+                yield "mixed", ViewBatch(self._mixed(name, seen, device), self.mine)
 
+    def _mixed(
+        self, name: str, seen: tuple[Tensor, ...], device: torch.device
+    ) -> tuple[Tensor, ...]:
+        """Of each row the first view, the second of the row before, and so on."""
+        count = len(self.crops[name][0])
+        if len(self.mine) == count:
+            return tuple(x.roll(view, 0) for view, x in enumerate(seen))
+        rows_before = ((self.mine - view) % count for view in range(len(seen)))
+        return tuple(self._seen(name, at, device)[view] for view, at in enumerate(rows_before))
 
-def _mine(views: Sequence[Tensor]) -> ViewBatch:
-    index = dist.mine(torch.arange(len(views[0])))
-    return ViewBatch(tuple(x[index] for x in views), index)
+    def _seen(self, name: str, index: Tensor, device: torch.device) -> tuple[Tensor, ...]:
+        crops = [x[index].to(device) for x in self.crops[name]]
+        return self.views.apply(crops, rows(self.parameters, index))

@@ -1,6 +1,7 @@
 """One run: what it trains, its plan, its steps and its state on disk."""
 
 import copy
+import functools
 import itertools
 import math
 import time
@@ -52,6 +53,8 @@ class Job:
     ) -> None:
         self.folder, self.device, self.console = folder, device, console
         self.begun = dist.first(lambda: folder.describe() if folder.begun() else None)
+        if dist.world_size() > 1:  # what has to be fetched is there before the others look
+            dist.first(lambda: bool(self._open(call["data"])))
         self.images = self._open(call["data"])
         self.call = self._resolve(call)
         wanted = (self.begun or {}).get("precision", self.call["precision"])
@@ -61,11 +64,19 @@ class Job:
         settings.check_split(self.run.batch_size)
         self.trained_on = self._choose()
         self.held = 0  # images kept from training
-        judged = None if self.run.method.knows_samples else self._hold_out()
-        of_run = {"seed": self.call["seed"], "dtype": self.dtype}
-        self.watch = Watch(self.run, self.images, self.pixels, judged, **of_run)
+        self.judged = None if self.run.method.knows_samples else self._hold_out()
         self.description = self._describe()
         self._announce()
+
+    @functools.cached_property
+    def watch(self) -> Watch:
+        """Who looks at the method."""
+        of_run = {"seed": self.call["seed"], "dtype": self.dtype}
+        return Watch(self.run, self.images, self.pixels, self.judged, **of_run)
+
+    def signals(self) -> dict[str, Any]:
+        """The label-free signals of the method as it is now."""
+        return self.watch.signals()
 
     def _open(self, data: str) -> Images:
         return open_images(data)
@@ -200,24 +211,29 @@ class Job:
 
     def _train(self, readers: Readers, draw_every: float, stop: Stop) -> None:
         start = self._restore() if self.begun else 0
-        signals = self.watch.signals()
+        signals = self.signals()
         self.description.setdefault("untrained", signals)
         steps = self._plan(readers)
         every = max(1, math.ceil(steps / RECORDS))
         probes = {round(steps * k / self.probes) for k in range(1, self.probes + 1)}
         log = Log(self.run.batch_size)
         saved = drawn = time.monotonic()
+        word = ""  # of the verdict
         with Progress(steps, self.console) as progress:
             for step in self._fit(readers, start, steps, self.run):
                 log.add(step)
                 last, probed = step.number == steps, step.number in probes
                 stopped = dist.largest(stop.signal or 0)
                 if probed:
-                    signals = self.watch.signals()
+                    signals = self.signals()
                 if probed or last or step.number % every == 0:
                     record = log.record(step, signals if probed else None)
                     if probed:
-                        record["verdict"] = self.verdict(record).word
+                        found = self.verdict(record)
+                        record["verdict"] = found.word
+                        if found.word not in (word, "healthy"):
+                            self.console.print(f"{found.word}: {found.sentence}", soft_wrap=True)
+                        word = found.word
                     self.folder.log(record)
                     progress.show(record, signals)
                 if draw_every and (last or time.monotonic() - drawn > draw_every):
@@ -335,7 +351,7 @@ class Job:
                 break
         found.close()  # pyright: ignore
         probed = time.perf_counter()
-        self.watch.signals()
+        self.signals()
         probe = time.perf_counter() - probed
         probes = min(self.probes, max(2, int(PROBING * seconds / max(probe, 1e-9))))
         left = MARGIN * (seconds - (time.perf_counter() - began)) - (probes + 1) * probe

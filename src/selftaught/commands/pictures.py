@@ -133,10 +133,10 @@ def draw(method: Method, pixels: Pixels, x: Tensor, folder: Path, step: int) -> 
 @contextmanager
 def undisturbed(method: Method, seed: int) -> Iterator[None]:
     """Eval mode, no gradient and random numbers of one's own."""
-    cuda = [p.device for p in method.parameters() if p.device.type == "cuda"][:1]
-    training = method.training
+    device, training = next(method.parameters()).device, method.training
+    cuda = [device] if device.type == "cuda" else []
     with torch.no_grad(), torch.random.fork_rng(cuda):
-        torch.manual_seed(seeds.derive(seed, "pictures"))
+        seeds.plant(seeds.derive(seed, "pictures"), device)
         method.eval()
         try:
             yield
@@ -185,7 +185,9 @@ def _sample(
 def _measured(
     method: Samples, pixels: Pixels, encoder: str | Path, data: str | Path, seed: int
 ) -> dict[str, Any]:
-    judge = pretrained.load(encoder)
+    assert isinstance(method, Method)
+    device = next(method.parameters()).device
+    judge = pretrained.load(encoder).to(device)
     if (judge.pixels.channels, judge.pixels.size) != (pixels.channels, pixels.size):
         raise UserError(
             f"{encoder} sees {judge.pixels.channels} x {judge.pixels.size} pixels, the samples "
@@ -193,11 +195,10 @@ def _measured(
         )
     x, part = _sample(data, judge.pixels)
     mean, std = torch.tensor((judge.pixels.mean, judge.pixels.std))[:, :, None, None]
-    assert isinstance(method, Method)
     with undisturbed(method, seed):
-        real = torch.cat([judge(batch) for batch in x.split(BATCH)])
+        real = torch.cat([judge(batch.to(device)).cpu() for batch in x.split(BATCH)])
         batches = [_shown(method.sample(len(batch)), pixels) for batch in x.split(BATCH)]
-        made = torch.cat([judge((batch - mean) / std) for batch in batches])
+        made = torch.cat([judge(((batch - mean) / std).to(device)).cpu() for batch in batches])
     precision, recall = pictures.precision_recall(real, made)
     found = {"frechet": pictures.frechet(real, made), "precision": precision, "recall": recall}
     return found | {"images": len(x), "part": part, "encoder": str(encoder)}

@@ -192,8 +192,11 @@ def pixels_of(images: Images, size: int, *, flip: bool = True) -> Pixels:
             f"images of {size} pixels are too small to learn from; use --size 8 or more"
         )
     views = Views([View(Centre(size))], (0.0,) * images.channels, (1.0,) * images.channels)
-    x = torch.cat(sample(images, views, SAMPLE)).double()
-    mean, std = x.mean((0, 2, 3)), x.std((0, 2, 3)).clamp(min=1 / 255)
+    parts = [x.transpose(0, 1).flatten(1) for x in sample(images, views, SAMPLE)]  # (C, n)
+    count = sum(x.shape[1] for x in parts)
+    mean = torch.stack([x.double().sum(1) for x in parts]).sum(0) / count
+    squares = [(x.double() - mean[:, None]).square().sum(1) for x in parts]
+    std = (torch.stack(squares).sum(0) / (count - 1)).sqrt().clamp(min=1 / 255)
     return Pixels(
         channels=images.channels,
         size=size,

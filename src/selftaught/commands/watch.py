@@ -49,14 +49,15 @@ class Watch:
         for x in self.images:
             with precision.autocast(self.device, self.dtype):
                 spectrum.add(encoder(placed(x, self.device)).float())
-        few = placed(torch.cat(self.images)[:FEW], self.device)
+        first = self.images[: -(-FEW // len(self.images[0]))]
+        few = placed(torch.cat(first)[:FEW], self.device)
         with torch.random.fork_rng(cuda), precision.autocast(self.device, self.dtype):
-            torch.manual_seed(seeds.derive(self.seed, "signals"))
+            seeds.plant(seeds.derive(self.seed, "signals"), self.device)
             found = spectrum.signals()._asdict() | method.signals(few)
             pretext = {"tells_apart": method.tells_apart, "chance": method.chance(few, size)}
             pretext |= {"agreement": dict(method.agreement), "fixed": method.fixed_answers}
         if self.judged is not None:
-            for name, batch in self.judged.batches(mixed=bool(method.agreement)):
+            for name, batch in self.judged.batches(self.device, mixed=bool(method.agreement)):
                 batch = moved(batch, self.device)
                 pretext[name] = judge(method, batch, seed=self.seed, dtype=self.dtype)
         return found | {"pretext": pretext}

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from selftaught import dist
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
 from selftaught.nn.base import Encoder
@@ -86,5 +87,5 @@ class DeepCluster(Method):
     def _forget(self) -> None:
         """Draw the classifier anew, as the authors' code does."""
         weight = self.classifier.weight
-        weight.copy_(0.01 * torch.randn(weight.shape))
+        weight.copy_(dist.agreed(0.01 * torch.randn(weight.shape)))
         self.classifier.bias.zero_()

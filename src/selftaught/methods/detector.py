@@ -12,6 +12,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.ops import MultiScaleRoIAlign
 
 from selftaught.method import Method, ViewBatch
+from selftaught.nn.noise import tossed
 from selftaught.nn.pyramid import Coarser, Pyramid
 
 SMALLEST = 16  # pixels: the side of the smallest anchor
@@ -83,7 +84,7 @@ class Detector(Method):
     def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
         """Torchvision's four: of proposals and of boxes, their classes and their places."""
         (x,) = batch.views
-        mirrored = torch.rand(len(x), device=x.device) < self.flip
+        mirrored = tossed(len(x)) < self.flip
         images, targets = [], []
         for image, i, flip in zip(x, batch.index.tolist(), mirrored.tolist(), strict=True):
             found = {name: value.to(x.device) for name, value in self.targets[i].items()}

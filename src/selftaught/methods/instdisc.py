@@ -35,7 +35,6 @@ class InstDisc(Method):
     UserError for settings outside their range.
     """
 
-    tells_apart = ("nce", "softmax")
     knows_samples = True
 
     def __init__(
@@ -66,6 +65,7 @@ class InstDisc(Method):
         self.noise = noise
         self.momentum = momentum
         self.proximal = proximal
+        self.tells_apart = () if noise else ("softmax",)
 
     def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
         """``nce`` or ``softmax``, and ``proximal`` with its weight."""
@@ -90,12 +90,12 @@ class InstDisc(Method):
         return noise_contrast(own, noise, constant, self.count)
 
     def chance(self, x: Tensor, count: int) -> dict[str, float]:
-        """What a guess by the numbers of entries costs."""
-        if not self.noise:
-            return {"softmax": math.log(self.count)}
-        return {
-            "nce": (self.noise + 1) * math.log(self.noise + 1) - self.noise * math.log(self.noise)
-        }
+        """The logarithm of the number of entries, for the exact softmax.
+
+        Nothing for noise: with Z from the first batch the term of features that have learnt, whose
+        neighbours are near, may be above that of a guess.
+        """
+        return {} if self.noise else {"softmax": math.log(self.count)}
 
     def after_step(self) -> None:
         """Keep the constant, and move the batch's entries."""

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torchvision.models.segmentation.fcn import FCNHead
 
 from selftaught.method import VOID, Method, ViewBatch
+from selftaught.nn.noise import tossed
 from selftaught.nn.pyramid import Pyramid
 
 
@@ -41,7 +42,7 @@ class Segmenter(Method):
     def forward(self, batch: ViewBatch) -> dict[str, Tensor]:
         """``cross_entropy``; the second view is the classes (B, 1, S, S) of the first's pixels."""
         x, classes = batch.views
-        mirrored = (torch.rand(len(x), device=x.device) < self.flip)[:, None, None, None]
+        mirrored = (tossed(len(x)).to(x.device) < self.flip)[:, None, None, None]
         x, classes = (torch.where(mirrored, y.flip(3), y) for y in (x, classes))
         scores = self.scores(x).float()
         known = classes[:, 0].long()

@@ -69,7 +69,8 @@ def stages(encoder: nn.Module) -> list[nn.Module]:
     found: list[nn.Module] = []
     for name, part in trunk.named_children():
         row = isinstance(part, nn.Sequential | nn.ModuleList) and name in ("blocks", "stages")
-        found += list(part.children()) if row else [part]
+        inner = stages(part) if name == "encoder" else [part]  # of one around another
+        found += list(part.children()) if row else inner
     return [part for part in found if any(True for _ in part.parameters())]
 
 
@@ -149,7 +150,7 @@ def sees(encoder: Encoder, channels: int, size: int) -> bool:
     """Whether the encoder can see images of ``size`` pixels a side."""
     mode = encoder.training
     try:
-        encoder.eval()(torch.zeros(1, channels, size, size))
+        encoder.eval()(_black(encoder, channels, size))
     except Exception:  # networks of many authors, each with its own
         return False
     finally:
@@ -184,9 +185,14 @@ def map_side(encoder: Encoder, channels: int, size: int) -> int:
     Raises UserError for an encoder without maps.
     """
     mode = encoder.training
-    found = encoder.eval().maps(torch.zeros(1, channels, size, size)).shape
+    found = encoder.eval().maps(_black(encoder, channels, size)).shape
     encoder.train(mode)
     return found[-1]
+
+
+def _black(encoder: Encoder, channels: int, size: int) -> Tensor:
+    """An image (1, channels, size, size) where the encoder is."""
+    return torch.zeros(1, channels, size, size, device=next(encoder.parameters()).device)
 
 
 def _patch(asked: int | None, name: str, size: int) -> int:

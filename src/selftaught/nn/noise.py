@@ -20,6 +20,11 @@ def normal(x: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
     return dist.mine(torch.randn(len(x) * dist.world_size(), *x.shape[1:])).to(x)
 
 
+def tossed(n: int) -> Float[Tensor, " n"]:
+    """Uniform numbers from 0 to 1, one a sample, on the CPU."""
+    return dist.mine(torch.rand(n * dist.world_size()))
+
+
 def chosen(x: Float[Tensor, "n ..."], ratio: float) -> Bool[Tensor, "n ..."]:
     """Exactly ``ratio`` of each sample's numbers, each as likely as any other."""
     flat = x.flatten(1)

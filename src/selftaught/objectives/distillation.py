@@ -61,6 +61,7 @@ def koleo(h: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
     return -(F.pairwise_distance(z, z[nearest], eps=1e-8) + 1e-8).log().mean()
 
 
+@float32
 def soft_cross_entropy(
     scores: Float[Tensor, "n k"], target: Float[Tensor, "n k"], temperature: float
 ) -> Float[Tensor, ""]:

@@ -11,6 +11,7 @@ from selftaught.errors import UserError, from_zero
 from selftaught.method import Method
 from selftaught.nn.base import Encoder
 from selftaught.nn.encoders import build, sees
+from selftaught.nn.transformer import ViT
 from selftaught.optim import LARC, LARS, Clip, Schedule, groups
 from selftaught.recipes.run import Pixels, Run
 from selftaught.views.image import Blur, Crop, Gray, Jitter, Solarize, View, Views
@@ -266,7 +267,7 @@ def side(data: Pixels, encoder: Any, share: float, least: int = 16) -> int:
     if not encoder.any_size:
         return data.size
     wanted = max(round(data.size * share), min(data.size, least))
-    patch = getattr(encoder, "patch", 1)
+    patch = encoder.patch if isinstance(encoder, ViT) else 1
     return max(1, round(wanted / patch)) * patch
 
 

@@ -106,9 +106,9 @@ def describe(record: dict[str, Any], signals: dict[str, Any] | None, steps: int)
         f"step {record['step']}/{steps}  {clock(left)} left  {speed:.0f} samples/s  "
         f"waiting {100 * record['waiting']:.0f}%  {terms}  lr {record['lr']:.2e}"
     )
+    line += f"  {record['verdict']}" if "verdict" in record else ""
     if signals:
         rank, dim = signals["effective_rank"], signals["dim"]
-        line += f"  {record['verdict']}" if "verdict" in record else ""
         line += f"  effective rank {rank:.1f}/{dim}" if rank is not None else ""  # too few images
         line += f"  feature std {signals['feature_std']:.2f}"
     return line
