@@ -14,7 +14,8 @@ What all of them share, also at the paper's scale and whatever the authors' own 
 - learned tokens (class, mask) do not decay, unless all parameters do;
 - a ResNet of timm's begins with the last scale of each block at zero.
 
-What else differs from a paper, or from its code, is said in the method's docstring.
+What else differs from a paper, or from its code, is said in the docstring of the method
+(`src/selftaught/methods`) or of its recipe (`src/selftaught/recipes`).
 """
 
 

@@ -1,3 +1,4 @@
+import errno
 import json
 import re
 import subprocess
@@ -115,6 +116,14 @@ def test_methods_lists_them_all_and_cuts_nothing(capsys, monkeypatch):
         assert f"{name} {card.paper}, {card.year} {card.modality};" in text
         assert f"defaults measured on {card.measured}" in text
         assert card.family in lines
+
+
+def test_what_the_disk_refuses_is_one_line(capsys, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/curves.png")
+
+    monkeypatch.setattr("selftaught.commands.methods.show", full)
+    refused(call(capsys, "methods"), "runs/curves.png: No space left on device")
 
 
 def test_methods_as_json(capsys):

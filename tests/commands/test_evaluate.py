@@ -340,6 +340,18 @@ def test_colour_photographs_in_folders_of_classes(capsys, finished, tmp_path):
     else:
         found = json.loads(answer.out)
         assert found["train"] + found["test"] == 23
+        assert answer.err.count("1 of 24 images are broken and left out") == 1
+
+
+def test_an_encoder_that_evaluation_changes_is_noticed(finished, few):
+    encoder = selftaught.load(finished)
+
+    def move(*_):
+        next(encoder.parameters()).data.add_(1)
+
+    encoder.register_forward_hook(move)
+    with pytest.raises(RuntimeError, match="the evaluation changed"):
+        evaluate(encoder, few, rows=["encoder"], protocols=["knn"])
 
 
 def test_runs_that_are_none(capsys, data, tmp_path, finished):

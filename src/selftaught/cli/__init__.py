@@ -75,6 +75,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # who reads has had enough, as `head`; Python's own flush must not fail
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno is None:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"selftaught: {place}{error.strerror}; mend that and go on", file=sys.stderr)
+        return 2
     except (MemoryError, RuntimeError) as error:
         if not is_short(error):
             raise

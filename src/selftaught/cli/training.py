@@ -57,7 +57,7 @@ def distill(
     Args:
         run: folder that `finetune --out` made: the teacher.
         data: images; labels are not needed, and used only as --labels says.
-        student: resnet-nano, vit-nano or any timm name.
+        student: resnet-nano, resnet-pico, vit-nano or any timm name.
         out: a new folder.
         labels: 1% of each class, 10-per-class, or all; with --label-weight.
         test: labelled images to compare on; without it, the data's own test part or a held-out

@@ -12,7 +12,7 @@ from torch import Tensor
 from selftaught import pretrained
 from selftaught.allocator import is_short, shortage
 from selftaught.commands import probes
-from selftaught.commands.outputs import keep
+from selftaught.commands.outputs import keep, warn_of_broken
 from selftaught.commands.parts import KINDS, Kind, Seen, content, kind_of, parts
 from selftaught.commands.scores import Score, mean_score, over_draws, rounded_rows, score_of
 from selftaught.commands.settings import device_of, listed
@@ -150,6 +150,7 @@ def evaluate(
         "pixels": lambda: pretrained.RawPixels(encoder),
     }
     before = {name: t.clone() for name, t in encoder.state_dict().items()}
+    came_from = next(encoder.parameters()).device
     encoder.to(place)
     found: dict[str, Measured] = {}
     left_out: dict[str, str] = {}
@@ -166,7 +167,11 @@ def evaluate(
     if not names:
         raise UserError(next(iter(left_out.values())))
     for name, tensor in encoder.state_dict().items():
-        assert torch.equal(raw(tensor), raw(before[name])), f"the evaluation changed {name}"
+        if not torch.equal(raw(tensor), raw(before[name])):
+            raise RuntimeError(f"the evaluation changed {name}")
+    encoder.to(came_from)
+    there = sum(int(part.chosen.sum()) for part in (train, held))
+    warn_of_broken(there, sum(counts))
     scores = {row: _flat(of, names) for row, of in found.items()}
     return {
         **rounded_rows(scores),

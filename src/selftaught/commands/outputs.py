@@ -1,6 +1,7 @@
 """Files that commands write, none of which overwrites another."""
 
 import json
+import os
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ def new_file(out: str | Path, *endings: str) -> Path:
     refuse_existing(path)
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent}; make it, or give another --out")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"{path.parent} cannot be written to; give another --out")
     return path
 
 
@@ -51,7 +54,7 @@ def keep(path: Path, found: Mapping[str, Any]) -> None:
 
 
 def warn_of_broken(images: int, sound: int) -> None:
-    """Say how many images are missing from what is written."""
+    """Say how many images are missing from what is found."""
     if sound < images:
         print(
             f"selftaught: warning: {images - sound} of {images} images are broken and left out",

@@ -98,8 +98,8 @@ def transfer(
         "call": call,
     }
     _write_items(folder / "images.txt", some)
-    _draw(folder / "predictions.png", jobs, held)
     checkpoint.write_atomic(folder / "transfer.json", json.dumps(result, indent=2).encode())
+    _draw(folder / "predictions.png", jobs, held)
     console.print(table.transferred(result))
     return result
 

@@ -207,7 +207,7 @@ def simclr_v2(
     Args:
         data: what the images look like.
         encoder: resnet-nano, resnet-pico, vit-nano or any timm name; larger ones need fewer labels.
-        layers: of the projection head; fine-tuning keeps the first.
+        layers: of the projection head; at the paper's scale fine-tuning keeps the first.
         dim: width of what is compared.
         temperature: the smaller, the more the nearest negatives count.
         queue: past projections that are negatives too; 0 is none.
