@@ -227,6 +227,7 @@ def test_what_is_known_of_a_fit_stands_beside_its_number(capsys, finished, parte
 
 def test_notes_are_kept_and_go_with_what_they_are_of():
     common = {"split": "", "train": 1, "test": 1, "intervals": {"e": {}}, "sd": {"e": {}}}
+    common |= {"chosen": {"e": {}}, "settings": {}}
     old = common | {"rows": {"e": {"a": 1, "b": 1}}, "notes": {"e": {"a": "x", "b": "y"}}}
     new = common | {"rows": {"e": {"b": 2}}, "notes": {"e": {}}}
     found = merged(old | {"versions": {"a": 1, "b": 1}}, new | {"versions": {"b": 1}})
@@ -343,6 +344,20 @@ def test_colour_photographs_in_folders_of_classes(capsys, finished, tmp_path):
         assert answer.err.count("1 of 24 images are broken and left out") == 1
 
 
+def test_settings_stand_beside_the_numbers(capsys, finished, few):
+    words = ("evaluate", finished, "--data", few, "--protocols", "knn,logreg")
+    said = " ".join(call(capsys, *words).out.split())
+    found = json.loads(call(capsys, *words, "--json").out)
+    x, y, tx = (torch.from_numpy(np.load(few)[name]) for name in ("x", "y", "x_test"))
+    encoder = selftaught.load(finished)
+    with torch.no_grad():
+        features = [encoder(encoder.preprocess(list(part.numpy()))) for part in (x, tx)]
+    chosen = logreg(features[0], y, features[1]).C
+    assert found["chosen"]["encoder"] == {"logreg": f"C {chosen:g}"}
+    assert f"logreg: C by held-out tenths of train (C {chosen:g})" in said
+    assert "knn/20, knn/200: cosine, temperature 0.07;" in said
+
+
 def test_an_encoder_that_evaluation_changes_is_noticed(finished, few):
     encoder = selftaught.load(finished)
 
@@ -444,9 +459,12 @@ def test_queries_without_a_class_in_train_are_said(finished, tmp_path):
 
 def test_what_was_found_before_stays_whether_or_not_broken_images_were_met():
     one = {"split": "s", "content": "c", "train": 199, "test": 49, "versions": {"knn": 1}}
+    one |= {"settings": {}}
     two = one | {"train": 200, "test": 50, "versions": {"linear_sgd": 1}}
     for found, name in ((one, "knn/20"), (two, "linear_sgd")):
-        found |= {part: {"encoder": {name: 1}} for part in ("rows", "intervals", "sd", "notes")}
+        found |= {
+            part: {"encoder": {name: 1}} for part in ("rows", "intervals", "sd", "notes", "chosen")
+        }
     for before, after in ((one, two), (two, one)):
         found = merged(before, after)
         assert found["rows"]["encoder"].keys() == {"knn/20", "linear_sgd"}

@@ -21,7 +21,7 @@ from selftaught.report.console import terminal
 from selftaught.report.live import Doing, Tell
 from selftaught.runfolder import RunFolder
 
-BY_ROW = ("rows", "intervals", "sd", "notes")  # parts of an evaluation
+BY_ROW = ("rows", "intervals", "sd", "notes", "chosen")  # parts of an evaluation
 
 
 def compare(
@@ -94,7 +94,8 @@ def compare(
             if "evaluation" in run or open_labels(data, "train") is not None:
                 with Doing(console) as doing:
                     run = _evaluated(place, data, device, run, pixels, doing)
-                pixels = {part: run["evaluation"][part]["pixels"] for part in BY_ROW}
+                scores = run["evaluation"]
+                pixels = {part: scores[part]["pixels"] for part in BY_ROW if part in scores}
         except UserError as error:
             console.print(f"{name} is not evaluated: {error}")
         found["methods"][name] = _row(run, RunFolder(place))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from selftaught import pretrained
 from selftaught.allocator import is_short, shortage
@@ -19,12 +18,13 @@ from selftaught.commands.settings import device_of, listed
 from selftaught.errors import UserError
 from selftaught.paths import expanded
 from selftaught.pretrained import Pretrained, raw
+from selftaught.protocols import dense_knn
 from selftaught.protocols.convex import doubts
-from selftaught.protocols.fewshot import fewshot
+from selftaught.protocols.fewshot import DRAWS, fewshot
 from selftaught.protocols.grouping import clustering
-from selftaught.protocols.knn import knn
+from selftaught.protocols.knn import TEMPERATURE, knn
 from selftaught.protocols.linear import logreg
-from selftaught.protocols.margin import svm, svm_tags
+from selftaught.protocols.margin import FOLDS, svm, svm_tags
 from selftaught.protocols.ranking import mean_precision
 from selftaught.protocols.retrieval import retrieval
 from selftaught.report.live import Tell, named, silent
@@ -34,29 +34,33 @@ class Protocol(NamedTuple):
     """What is measured: by the end of its name, or under its name alone."""
 
     measure: Callable[[Seen], dict[str, Score]]
+    settings: str  # beside those in its name
     kinds: tuple[Kind, ...] = ("labels",)  # of data that it can be measured on
     version: int = 1  # a number may be compared with others of the same version only
 
 
-def _hits(predict: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Protocol:
-    """The accuracy of a classifier of features."""
-
+def _knn(k: int) -> Protocol:
     def measure(seen: Seen) -> dict[str, Score]:
         x, y, tx, ty = seen.features
-        return {"": mean_score(predict(x.to(seen.device), y, tx).cpu() == ty)}
+        found = knn(x.to(seen.device), y, tx, k=k, temperature=TEMPERATURE)
+        return {"": mean_score(found.cpu() == ty)}
 
-    return Protocol(measure)
+    return Protocol(measure, f"cosine, temperature {TEMPERATURE}")
 
 
 def _fewshot(shots: int) -> Protocol:
-    return Protocol(lambda seen: {"": over_draws(fewshot(*seen.features, shots=shots))})
+    def measure(seen: Seen) -> dict[str, Score]:
+        return {"": over_draws(fewshot(*seen.features, shots=shots, draws=DRAWS))}
+
+    return Protocol(measure, f"ridge, {DRAWS} draws of {shots} a class")
 
 
 def _logreg(seen: Seen) -> dict[str, Score]:
     x, y, tx, ty = seen.features
     found = logreg(x.to(seen.device), y, tx)
     note = doubts(found.held_out, converged=found.converged)
-    return {"": mean_score(found.predictions == ty)._replace(note=note)}
+    score = mean_score(found.predictions == ty)
+    return {"": score._replace(note=note, chosen=f"C {found.C:g}")}
 
 
 def _svm(seen: Seen) -> dict[str, Score]:
@@ -65,7 +69,8 @@ def _svm(seen: Seen) -> dict[str, Score]:
     if y.ndim == 1:
         found = svm(x, y, tx)
         note = doubts(found.held_out, converged=found.converged)
-        return {"": mean_score(found.predictions == ty)._replace(note=note)}
+        score = mean_score(found.predictions == ty)
+        return {"": score._replace(note=note, chosen=f"C {found.C:g}")}
     tags = svm_tags(x, y, tx)
     note = "" if tags.converged else doubts({}, converged=False)
     scores = mean_precision(tags.scores, ty)
@@ -91,17 +96,21 @@ def _clustering(seen: Seen) -> dict[str, Score]:
 
 CLUSTERINGS = 3
 PROTOCOLS: dict[str, Protocol] = {
-    "knn/20": _hits(lambda x, y, tx: knn(x, y, tx, k=20)),
-    "knn/200": _hits(lambda x, y, tx: knn(x, y, tx, k=200)),
-    "logreg": Protocol(_logreg, version=2),
-    "linear_sgd": Protocol(probes.sweep),
-    "svm": Protocol(_svm, ("labels", "tags")),
+    "knn/20": _knn(20),
+    "knn/200": _knn(200),
+    "logreg": Protocol(_logreg, "C by held-out tenths of train", version=2),
+    "linear_sgd": Protocol(probes.sweep, "the head by a held-out tenth of train"),
+    "svm": Protocol(_svm, f"squared hinge, C by {FOLDS} folds of train", ("labels", "tags")),
     "fewshot/1": _fewshot(1),
     "fewshot/5": _fewshot(5),
     "fewshot/10": _fewshot(10),
-    "dense_knn": Protocol(probes.segmentation, ("masks",)),
-    "clustering": Protocol(_clustering),
-    "retrieval": Protocol(_retrieval),
+    "dense_knn": Protocol(
+        probes.segmentation,
+        f"{dense_knn.K} neighbours, cosine, temperature {dense_knn.TEMPERATURE}",
+        ("masks",),
+    ),
+    "clustering": Protocol(_clustering, f"{CLUSTERINGS} starts of k-means on the test part"),
+    "retrieval": Protocol(_retrieval, "cosine"),
 }
 Measured = dict[str, dict[str, Score]]  # by the protocol and the end of its name
 USUAL = ("knn/20", "knn/200", "logreg")
@@ -127,9 +136,10 @@ def evaluate(
     masks (``dense_knn``); ``all`` is every one of these that has enough images and labels to go by.
     Returns ``{"rows": {"encoder": {"knn/20": ..., ...}, "random": ..., "pixels": ...}, "intervals":
     {"encoder": {"knn/20": [low, high], ...}, ...}, "sd": the same of protocols that draw, "notes":
-    what to know of a number, as that a fit did not converge, "left_out": {protocol: why},
-    "versions": of the protocols, "train": N, "test": N, "split": how the test part was chosen,
-    "content": a digest of the images and their labels}``.
+    what to know of a number, as that a fit did not converge, "settings": {protocol: its settings},
+    "chosen": {"encoder": {"logreg": "C 0.3", ...}, ...}, "left_out": {protocol: why}, "versions":
+    of the protocols, "train": N, "test": N, "split": how the test part was chosen, "content": a
+    digest of the images and their labels}``.
     Features are taken in float32, once for all protocols, and with ``cached`` once for all calls;
     that the encoder did not change is asserted. ``rows`` leaves out baselines that the caller has
     already. ``tell`` hears what is being done. Raises UserError where labels are missing, a
@@ -180,6 +190,10 @@ def evaluate(
             for row, of in scores.items()
         },
         "notes": {row: {n: s.note for n, s in of.items() if s.note} for row, of in scores.items()},
+        "settings": {name: PROTOCOLS[name].settings for name in names},
+        "chosen": {
+            row: {n: s.chosen for n, s in of.items() if s.chosen} for row, of in scores.items()
+        },
         "left_out": left_out,
         "versions": {name: PROTOCOLS[name].version for name in names},
         "train": counts[0],
@@ -225,12 +239,13 @@ def merged(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
         return found
     sound = {part: min(before[part], found[part]) for part in ("train", "test")}  # images
     parts = {}
-    for part in ("rows", "intervals", "sd", "notes"):
+    for part in ("rows", "intervals", "sd", "notes", "chosen"):
         parts[part] = {}
         for row, new in found[part].items():
             old = before.get(part, {}).get(row, {}).items()
             parts[part][row] = {n: v for n, v in old if n not in found["rows"][row]} | new
-    return found | parts | sound | {"versions": before["versions"] | found["versions"]}
+    both = {key: before.get(key, {}) | found[key] for key in ("versions", "settings")}
+    return found | parts | sound | both
 
 
 def _measured(names: Iterable[str], seen: Seen, left_out: dict[str, str] | None) -> Measured:

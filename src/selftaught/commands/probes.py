@@ -112,7 +112,8 @@ def sweep(seen: Seen) -> dict[str, Score]:
         steps=steps,
         classes=len(classes),
     )
-    return {"": mean_score(classes[found.predictions] == torch.cat(truth))}
+    score = mean_score(classes[found.predictions] == torch.cat(truth))
+    return {"": score._replace(chosen=f"{found.head[0]}, lr {found.head[1]:g}")}
 
 
 def segmentation(seen: Seen) -> dict[str, Score]:

@@ -16,6 +16,7 @@ class Score(NamedTuple):
     high: float
     sd: float | None = None  # over draws
     note: str = ""  # what the reader should know of it
+    chosen: str = ""  # by the protocol, for these features
 
 
 def mean_score(values: Tensor) -> Score:

@@ -10,6 +10,7 @@ from torch import Tensor
 from selftaught.errors import UserError
 
 #: Queries and bank rows compared at once: the scores take 32 MB, their keys 64.
+TEMPERATURE = 0.07  # of Wu et al. 2018
 BLOCK = (2048, 4096)
 SPARE = 16  #: candidates beyond the k nearest
 _LOW = 0xFFFFFFFF
@@ -23,7 +24,7 @@ def knn(
     queries: Tensor | None = None,  # (M, D)
     *,
     k: int = 20,
-    temperature: float = 0.07,
+    temperature: float = TEMPERATURE,
     classes: int | None = None,
     block: tuple[int, int] = BLOCK,
     engine: Engine = "auto",

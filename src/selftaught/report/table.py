@@ -24,7 +24,7 @@ def show(result: Mapping[str, Any], console: Console) -> None:
     if console.measure(table, options=console.options.update(width=WIDE)).maximum > console.width:
         table = _scores(result, SHORT, by_protocol=True)
     console.print(table)
-    for line in (result["split"], _spreads(result), *_remarks(result)):
+    for line in (result["split"], _spreads(result), _settings(result), *_remarks(result)):
         if line:
             console.print(line)
 
@@ -54,6 +54,15 @@ def _spreads(result: Mapping[str, Any]) -> str:
         return f"±: {interval}"
     draws = f"the standard deviation over draws of {', '.join(drawn)}"
     return f"±: {draws}" if len(drawn) == len(protocols) else f"±: {interval}; {draws}"
+
+
+def _settings(result: Mapping[str, Any]) -> str:
+    """How the protocols are set, with what they chose for this encoder."""
+    by_text: dict[str, list[str]] = {}
+    for protocol, text in result.get("settings", {}).items():
+        chosen = result["chosen"]["encoder"].get(protocol)
+        by_text.setdefault(f"{text} ({chosen})" if chosen else text, []).append(protocol)
+    return "; ".join(f"{', '.join(names)}: {text}" for text, names in by_text.items())
 
 
 def _remarks(result: Mapping[str, Any]) -> Iterator[str]:
