@@ -11,6 +11,7 @@ import torch.distributed
 from contract.small import build, steps, stream
 from group import one_of_two
 from selftaught import dist
+from selftaught.nn.memory import Centre, Queue
 from selftaught.recipes import RECIPES
 from selftaught.train import judge
 
@@ -40,7 +41,7 @@ def trained(name):
 def process(rank, place, names, broken, answers):
     with one_of_two(rank, place):
         if broken:
-            setattr(dist, *BREAKAGES[broken])
+            setattr(*BREAKAGES[broken][1:])
         for name in names:
             try:
                 answers.put((rank, name, {n: x.numpy() for n, x in trained(name).items()}))
@@ -84,7 +85,23 @@ def lonely_total(x):
     return x.detach() * dist.world_size()
 
 
-BREAKAGES = {"gather": ("gather", deaf_gather), "total": ("total", lonely_total)}
+def push_of_one(queue, x, push=Queue.push):
+    """Each process keeps its own keys alone."""
+    push(queue, dist.mine(x))
+
+
+def update_of_one(centre, mean, update=Centre.update):
+    """Only the first process moves its centre."""
+    if dist.is_first():
+        update(centre, mean)
+
+
+BREAKAGES = {  # the method that shows it, and what is put in the place of what
+    "gather": ("simclr", dist, "gather", deaf_gather),
+    "total": ("simclr", dist, "total", lonely_total),
+    "queue": ("moco", Queue, "push", push_of_one),
+    "centre": ("dino", Centre, "update", update_of_one),
+}
 
 
 @pytest.fixture(scope="module")
@@ -110,5 +127,6 @@ def test_two_processes_equal_one(name, two):
 
 @pytest.mark.parametrize("broken", BREAKAGES)
 def test_the_comparison_notices_broken_communication(broken, tmp_path):
-    found = by_two(["simclr"], tmp_path / "meeting", broken)
-    assert differences(trained("simclr"), found[0, "simclr"])
+    name = BREAKAGES[broken][0]
+    found = by_two([name], tmp_path / "meeting", broken)
+    assert differences(trained(name), found[0, name])
