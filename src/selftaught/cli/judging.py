@@ -15,6 +15,7 @@ def evaluate(
     data: tuple[str, ...],
     test: str | None = None,
     protocols: str = PROTOCOLS,
+    supervised: Path | None = None,
     label_free: bool = False,
     against: tuple[Path, ...] = (),
     device: Device = "auto",
@@ -28,6 +29,7 @@ def evaluate(
         test: labelled images to test on; without it, the data's own test part or a held-out fifth.
         protocols: with commas: knn, logreg, linear_sgd, svm, fewshot, dense_knn, clustering,
             retrieval, or one of a kind, as knn/20; all is every one that the data are made for.
+        supervised: folder of `finetune`, whose network from scratch is a row beside.
         label_free: instead, what can be said without labels; compares runs of one method only.
         against: with --label-free, other runs of the same method and encoder.
         device: where features are computed.
@@ -44,8 +46,10 @@ def evaluate(
         raise UserError("no data to evaluate on; give --data labelled images")
     if test is not None and len(data) > 1:
         raise UserError(f"one --test for {len(data)} data sets; evaluate each with its own")
-    if label_free and (test is not None or protocols != PROTOCOLS):
-        raise UserError("--label-free takes neither --test nor --protocols; leave them out")
+    if label_free and (test is not None or protocols != PROTOCOLS or supervised is not None):
+        raise UserError(
+            "--label-free takes neither --test nor --protocols nor --supervised; leave them out"
+        )
     if against and not label_free:
         raise UserError("--against is for --label-free; evaluate each run by itself")
     console, options = terminal(quiet=json), {"test": test, "device": device, "cached": True}
@@ -60,7 +64,8 @@ def evaluate(
             continue
         with Doing(console) as doing:
             asked = protocols.split(",")
-            found[name] = evaluate(run, name, protocols=asked, tell=doing, **options)
+            more = options | {"supervised": supervised}
+            found[name] = evaluate(run, name, protocols=asked, tell=doing, **more)
         table.show(found[name], console)
         record(run, name, found[name])
     if json:

@@ -125,6 +125,7 @@ def evaluate(
     protocols: Sequence[str] = USUAL,
     device: str = "auto",
     rows: Sequence[str] = ("encoder", "random", "pixels"),
+    supervised: str | Path | None = None,
     cached: bool = False,
     tell: Tell = silent,
 ) -> dict[str, Any]:
@@ -141,9 +142,11 @@ def evaluate(
     of the protocols, "train": N, "test": N, "split": how the test part was chosen, "content": a
     digest of the images and their labels}``.
     Features are taken in float32, once for all protocols, and with ``cached`` once for all calls;
-    that the encoder did not change is asserted. ``rows`` leaves out baselines that the caller has
-    already. ``tell`` hears what is being done. Raises UserError where labels are missing, a
-    protocol is unknown or made for other data, and for an encoder whose features are not finite.
+    that the encoder did not change is checked. ``rows`` leaves out baselines that the caller has
+    already. ``supervised`` adds a row: a folder of `finetune`'s, whose network from scratch is the
+    same encoder trained with labels. ``tell`` hears what is being done. Raises UserError where
+    labels are missing, a protocol is unknown or made for other data, and for an encoder whose
+    features are not finite.
     """
     protocols = listed(protocols)
     if not protocols:
@@ -159,6 +162,10 @@ def evaluate(
         "random": lambda: pretrained.untrained(encoder.card),
         "pixels": lambda: pretrained.RawPixels(encoder),
     }
+    if supervised is not None:
+        taught = _taught(supervised, encoder)
+        nets["supervised"] = lambda: taught
+        rows = [*rows[:1], "supervised", *rows[1:]]
     before = {name: t.clone() for name, t in encoder.state_dict().items()}
     came_from = next(encoder.parameters()).device
     encoder.to(place)
@@ -203,6 +210,20 @@ def evaluate(
     }
 
 
+def _taught(folder: str | Path, encoder: Pretrained) -> Pretrained:
+    """The same encoder trained with labels alone. Raises UserError for any other network."""
+    root = expanded(folder)
+    path = root / "from-scratch" if (root / "from-scratch").is_dir() else root
+    found = pretrained.load(path)
+    same = all(found.card.get(k) == encoder.card[k] for k in ("recipe", "arguments", "pixels"))
+    if not (same and found.card.get("scratch")):
+        raise UserError(
+            f"{path} is not the same encoder trained from scratch; give the folder that `finetune` "
+            "made of this run, or leave out --supervised"
+        )
+    return found
+
+
 def still(found: Mapping[str, Any], data: str | Path, card: Mapping[str, Any]) -> bool:
     """Whether what was found is of the images and labels that are there now.
 
@@ -241,9 +262,10 @@ def merged(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     parts = {}
     for part in ("rows", "intervals", "sd", "notes", "chosen"):
         parts[part] = {}
-        for row, new in found[part].items():
-            old = before.get(part, {}).get(row, {}).items()
-            parts[part][row] = {n: v for n, v in old if n not in found["rows"][row]} | new
+        for row in before.get(part, {}) | found[part]:
+            old, now = before.get(part, {}).get(row, {}).items(), found["rows"].get(row, {})
+            kept = {name: value for name, value in old if name not in now}
+            parts[part][row] = kept | found[part].get(row, {})
     both = {key: before.get(key, {}) | found[key] for key in ("versions", "settings")}
     return found | parts | sound | both
 

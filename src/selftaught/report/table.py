@@ -8,11 +8,17 @@ from rich.table import Table
 
 ROWS = {
     "encoder": "this encoder",
+    "supervised": "same encoder, trained with labels",
     "random": "same encoder, random weights",
     "pixels": "raw pixels",
 }
 
-SHORT = {"encoder": "this encoder", "random": "random weights", "pixels": "raw pixels"}
+SHORT = {
+    "encoder": "this encoder",
+    "supervised": "with labels",
+    "random": "random weights",
+    "pixels": "raw pixels",
+}
 WIDE = 10_000  # columns: more than any table needs
 
 SIGNAL_ROWS = {"encoder": "this encoder", "random": "random weights"}
@@ -32,6 +38,7 @@ def show(result: Mapping[str, Any], console: Console) -> None:
 def _scores(result: Mapping[str, Any], titles: Mapping[str, str], *, by_protocol: bool) -> Table:
     """Scores by features and protocols; the rows are features, or protocols if asked."""
     protocols = list(result["rows"]["encoder"])
+    titles = {row: title for row, title in titles.items() if row in result["rows"]}
     table = Table(title=f"score, % ({result['train']:,} train, {result['test']:,} test)")
     table.add_column("protocol" if by_protocol else "features", no_wrap=True)
     for name in titles.values() if by_protocol else protocols:
