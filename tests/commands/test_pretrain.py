@@ -964,3 +964,6 @@ def test_out_of_memory(capsys, data, tmp_path, monkeypatch, error):
     monkeypatch.setattr(SimCLR, "forward", full)
     answer = call(capsys, *training("simclr", data, tmp_path / "run"))
     refused(answer, "out of memory (at most", "a batch of 16", "--batch-size of 8")
+    words = ("pretrain", "simclr", data, "--out", tmp_path / "least", "--steps", 2)
+    answer = call(capsys, *words, "--batch-size", 2)
+    refused(answer, "with a batch of 2 images", "; try a smaller --size or encoder")

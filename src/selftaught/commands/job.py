@@ -204,9 +204,10 @@ class Job:
             if not is_short(error):
                 raise
             batch = self.run.batch_size
+            smaller = f"a --batch-size of {batch // 2}, " if batch >= 4 else ""
             raise UserError(
                 f"{shortage()} with a batch of {batch} images of {self.pixels.size} pixels; "
-                f"try a --batch-size of {max(2, batch // 2)}, a smaller --size or encoder"
+                f"try {smaller}a smaller --size or encoder"
             ) from error
 
     def _train(self, readers: Readers, draw_every: float, stop: Stop) -> None:
