@@ -187,8 +187,8 @@ def evaluate(
         if not torch.equal(raw(tensor), raw(before[name])):
             raise RuntimeError(f"the evaluation changed {name}")
     encoder.to(came_from)
-    there = sum(int(part.chosen.sum()) for part in (train, held))
-    warn_of_broken(there, sum(counts))
+    if found:
+        warn_of_broken(sum(int(part.chosen.sum()) for part in (train, held)), sum(counts))
     scores = {row: _flat(of, names) for row, of in found.items()}
     return {
         **rounded_rows(scores),

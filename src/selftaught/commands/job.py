@@ -232,7 +232,7 @@ class Job:
                     if probed:
                         found = self.verdict(record)
                         record["verdict"] = found.word
-                        if found.word not in (word, "healthy"):
+                        if found.word not in (word, "healthy") and not last:  # which is told
                             self.console.print(f"{found.word}: {found.sentence}", soft_wrap=True)
                         word = found.word
                     self.folder.log(record)
