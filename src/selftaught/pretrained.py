@@ -1,6 +1,7 @@
 """Trained encoders: how they are written, loaded and used."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -68,7 +69,8 @@ class Pretrained(nn.Module):
         views = self.views
         parameters = views.draw(torch.Generator(), len(read))
         (x,) = views.apply(views.crop(read, parameters), parameters)
-        return x.to(next(self.parameters()).device)
+        own = next(itertools.chain(self.parameters(), self.buffers()), x)
+        return x.to(own.device)
 
 
 class RawPixels(nn.Module):

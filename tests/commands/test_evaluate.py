@@ -347,17 +347,18 @@ def test_colour_photographs_in_folders_of_classes(capsys, finished, tmp_path):
 def test_the_same_encoder_with_labels_is_a_row_where_it_is_given(
     capsys, finished, few, teacher, tmp_path
 ):
-    run = shutil.copytree(finished, tmp_path / "run")
+    run = tmp_path / "run"
+    shutil.copytree(finished, run, ignore=shutil.ignore_patterns("evaluation.json"))
     words = ("evaluate", run, "--data", few, "--protocols", "knn/20")
     answer = call(capsys, *words, "--supervised", teacher)
     assert answer.code == 0, answer.err
     assert "same encoder, trained with labels" in answer.out
-    (found,) = json.loads((run / "evaluation.json").read_text()).values()
+    found = json.loads((run / "evaluation.json").read_text())[str(few)]
     assert list(found["rows"]) == ["encoder", "supervised", "random", "pixels"]
     alone = evaluate(teacher / "from-scratch", few, rows=["encoder"], protocols=["knn/20"])
     assert found["rows"]["supervised"] == alone["rows"]["encoder"]
     assert call(capsys, *words[:-1], "knn/200").code == 0
-    (later,) = json.loads((run / "evaluation.json").read_text()).values()
+    later = json.loads((run / "evaluation.json").read_text())[str(few)]
     assert later["rows"]["supervised"] == found["rows"]["supervised"]
     assert later["rows"]["encoder"].keys() == {"knn/20", "knn/200"}
     refused(call(capsys, *words, "--supervised", finished), "is not the same encoder trained from")

@@ -913,7 +913,7 @@ def test_an_evaluation_that_memory_does_not_hold_takes_nothing_from_the_run(
     def short(seen):
         raise MemoryError
 
-    kept = evaluate.PROTOCOLS | {"logreg": evaluate.Protocol(short)}
+    kept = evaluate.PROTOCOLS | {"logreg": evaluate.Protocol(short, "none")}
     monkeypatch.setattr(evaluate, "PROTOCOLS", kept)
     data = archive(tmp_path / "data.npz")
     words = training("simclr", data, tmp_path / "run", steps=2)

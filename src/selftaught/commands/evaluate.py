@@ -167,7 +167,7 @@ def evaluate(
         nets["supervised"] = lambda: taught
         rows = [*rows[:1], "supervised", *rows[1:]]
     before = {name: t.clone() for name, t in encoder.state_dict().items()}
-    came_from = next(encoder.parameters()).device
+    came_from = next(iter(before.values()), torch.empty(0)).device
     encoder.to(place)
     found: dict[str, Measured] = {}
     left_out: dict[str, str] = {}

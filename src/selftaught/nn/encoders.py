@@ -5,6 +5,7 @@ processor without a GPU. timm is imported where an encoder of it is built, since
 """
 
 import difflib
+import itertools
 import math
 import re
 from typing import Any
@@ -192,7 +193,8 @@ def map_side(encoder: Encoder, channels: int, size: int) -> int:
 
 def _black(encoder: Encoder, channels: int, size: int) -> Tensor:
     """An image (1, channels, size, size) where the encoder is."""
-    return torch.zeros(1, channels, size, size, device=next(encoder.parameters()).device)
+    own = next(itertools.chain(encoder.parameters(), encoder.buffers()), torch.empty(0))
+    return torch.zeros(1, channels, size, size, device=own.device)
 
 
 def _patch(asked: int | None, name: str, size: int) -> int:
