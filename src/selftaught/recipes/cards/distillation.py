@@ -144,7 +144,7 @@ image -> large views -> slow copies ---> less the centre -> sharp softmax (no gr
         paper="Zhou et al., iBOT: Image BERT Pre-Training with Online Tokenizer",
         year=2021,
         url="https://arxiv.org/abs/2111.07832",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "DINO, and besides: blocks of patches are hidden from the network, which must say of "
             "them what its slow copy says, which sees all. So not only the image's feature is "
@@ -200,7 +200,7 @@ image -> large views -> slow copies ---> less the centres -> sharp softmax (no g
         paper="Oquab et al., DINOv2: Learning Robust Visual Features without Supervision",
         year=2023,
         url="https://arxiv.org/abs/2304.07193",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "DINO for views and iBOT for hidden patches, each with a head of its own and targets "
             "that use all prototypes equally. Features of different images are pushed apart from "

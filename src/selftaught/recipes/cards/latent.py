@@ -13,7 +13,7 @@ CARDS: dict[str, Card] = {
         "Speech, Vision and Language",
         year=2022,
         url="https://arxiv.org/abs/2202.03555",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "A slow copy of the network sees the whole image; the network sees it with blocks of "
             "patches hidden, and predicts the mean of the copy's last layers there. It paints no "
@@ -55,7 +55,7 @@ image, whole -> slow copy -> mean of its last blocks, normalised -> target (no g
         "Predictive Architecture",
         year=2023,
         url="https://arxiv.org/abs/2301.08243",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "The network sees one large part of the image, and a small predictor tells what a slow "
             "copy, which sees the whole, makes of some blocks that are cut out. It needs no random "
