@@ -52,8 +52,10 @@ def evaluate(
         )
     if against and not label_free:
         raise UserError("--against is for --label-free; evaluate each run by itself")
-    console, options = terminal(quiet=json), {"test": test, "device": device, "cached": True}
+    console = terminal(quiet=json)
     found: dict[str, Any] = {}
+    options: dict[str, Any] = {"test": test, "device": device, "cached": True}
+    options |= {"supervised": supervised}
     for name in data:
         if len(data) > 1:
             console.print(f"\n{name}")
@@ -64,8 +66,7 @@ def evaluate(
             continue
         with Doing(console) as doing:
             asked = protocols.split(",")
-            more = options | {"supervised": supervised}
-            found[name] = evaluate(run, name, protocols=asked, tell=doing, **more)
+            found[name] = evaluate(run, name, protocols=asked, tell=doing, **options)
         table.show(found[name], console)
         record(run, name, found[name])
     if json:
