@@ -80,7 +80,7 @@ image -> patches -> those of random squares blanked -> encoder -> tokens -> line
         paper="Wei et al., Masked Feature Prediction for Self-Supervised Visual Pre-Training",
         year=2021,
         url="https://arxiv.org/abs/2112.09133",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "Blocks of the image are blanked, and the network names the directions of the edges "
             "that were there, not the pixels. How bright they are is left out of the histograms, "
