@@ -15,6 +15,7 @@ from selftaught.commands.outputs import keep, warn_of_broken
 from selftaught.commands.parts import KINDS, Kind, Seen, content, kind_of, parts
 from selftaught.commands.scores import Score, mean_score, over_draws, rounded_rows, score_of
 from selftaught.commands.settings import device_of, listed
+from selftaught.commands.supervised import is_from_scratch, scratch_in
 from selftaught.errors import UserError
 from selftaught.paths import expanded
 from selftaught.pretrained import Pretrained, raw
@@ -212,11 +213,9 @@ def evaluate(
 
 def _taught(folder: str | Path, encoder: Pretrained) -> Pretrained:
     """The same encoder trained with labels alone. Raises UserError for any other network."""
-    root = expanded(folder)
-    path = root / "from-scratch" if (root / "from-scratch").is_dir() else root
+    path = scratch_in(folder)
     found = pretrained.load(path)
-    same = all(found.card.get(k) == encoder.card[k] for k in ("recipe", "arguments", "pixels"))
-    if not (same and found.card.get("scratch")):
+    if not is_from_scratch(found.card, encoder.card):
         raise UserError(
             f"{path} is not the same encoder trained from scratch; give the folder that `finetune` "
             "made of this run, or leave out --supervised"

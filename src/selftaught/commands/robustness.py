@@ -20,7 +20,13 @@ from selftaught.commands.features import features
 from selftaught.commands.outputs import keep
 from selftaught.commands.parts import Labelled, parts
 from selftaught.commands.scores import Score, mean_score, rounded_rows
-from selftaught.commands.supervised import Training, call_of, trained_classifier
+from selftaught.commands.supervised import (
+    Training,
+    call_of,
+    is_from_scratch,
+    scratch_in,
+    trained_classifier,
+)
 from selftaught.commands.trainings import FineTuneSettings
 from selftaught.data.batches import plain
 from selftaught.data.sources import evenly
@@ -231,12 +237,11 @@ def _supervised(
         with going_on_by_itself():
             Classifying(training, some, scratch=True).complete()
     else:
-        root = expanded(folder)
-        path = root / "from-scratch" if (root / "from-scratch").is_dir() else root
+        path = scratch_in(folder)
     network, card = trained_classifier(path)
     there = RunFolder(path).describe()["data"]["fingerprint"]
-    same = all(card[key] == like.card[key] for key in ("recipe", "arguments", "pixels"))
-    if not (card.get("scratch") and same and there == train.images.fingerprint()):
+    same = is_from_scratch(card, like.card)
+    if not (same and there == train.images.fingerprint()):
         raise UserError(
             f"{path} is not the network of {run} trained from scratch on {data}; give the folder "
             "that `finetune` made of both, or leave out --supervised"

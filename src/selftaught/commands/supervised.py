@@ -236,3 +236,15 @@ def views_of(pixels: Pixels, encoder: Any, smallest_crop: float, *, flip: bool) 
     """One crop of each image; with ``flip`` half are mirrored, unless those of the run are not."""
     look = Look(view_share=1.0, smallest_crop=smallest_crop, jitter=0.0, gray=0.0)
     return look.views(replace(pixels, flip=pixels.flip and flip), encoder, count=1)
+
+
+def scratch_in(folder: str | Path) -> Path:
+    """Where the network from scratch is, in a folder that `finetune` made or in itself."""
+    root = expanded(folder)
+    return root / "from-scratch" if (root / "from-scratch").is_dir() else root
+
+
+def is_from_scratch(card: Mapping[str, Any], like: Mapping[str, Any]) -> bool:
+    """Whether the card is of a network from scratch whose encoder is that of the other card."""
+    same = all(card.get(key) == like[key] for key in ("recipe", "arguments", "pixels"))
+    return same and bool(card.get("scratch"))
