@@ -1,4 +1,4 @@
-"""Two processes of one group, for tests of what they do together."""
+"""Several processes of one group, for tests of what they do together."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +9,12 @@ import torch
 
 
 @contextmanager
-def one_of_two(rank: int, place: str | Path) -> Iterator[None]:
-    """Process ``rank`` of the two that meet at a new file; both have done their work at the end."""
+def one_of(size: int, rank: int, place: str | Path) -> Iterator[None]:
+    """Process ``rank`` of ``size`` that meet at a new file; all have done their work at the end."""
     torch.set_num_threads(1)
     import_module("torch.distributed.nn.functional")  # before, for the reason in `dist.joined`
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{place}", rank=rank, world_size=2
+        "gloo", init_method=f"file://{place}", rank=rank, world_size=size
     )
     yield
     torch.distributed.barrier()

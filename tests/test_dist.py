@@ -15,7 +15,7 @@ import torch
 import torch.distributed
 from torch import nn
 
-from group import one_of_two
+from group import one_of
 from selftaught import dist
 from selftaught.errors import UserError
 from selftaught.method import Method, ViewBatch
@@ -72,7 +72,7 @@ def trained(kind):
 
 
 def process(rank, place, kind, answers):
-    with one_of_two(rank, place):
+    with one_of(2, rank, place):
         own = {"unused": unused, "bundled": bundled, "told": told, "not finite": not_finite}
         found = own[kind](rank) if kind in own else trained(kind)
         answers.put((rank, [x.numpy() for x in found]))

@@ -1,4 +1,4 @@
-"""Two processes train every method as one does with the same global batch, in float64."""
+"""Two processes, and four, train every method as one does with the same global batch, in float64."""
 
 import dataclasses
 import multiprocessing
@@ -9,7 +9,7 @@ import torch
 import torch.distributed
 
 from contract.small import build, steps, stream
-from group import one_of_two
+from group import one_of
 from selftaught import dist
 from selftaught.nn.memory import Centre, Queue
 from selftaught.recipes import RECIPES
@@ -38,8 +38,8 @@ def trained(name):
     return found | dict(run.method.state_dict())
 
 
-def process(rank, place, names, broken, answers):
-    with one_of_two(rank, place):
+def process(size, rank, place, names, broken, answers):
+    with one_of(size, rank, place):
         if broken:
             setattr(*BREAKAGES[broken][1:])
         for name in names:
@@ -50,16 +50,16 @@ def process(rank, place, names, broken, answers):
                 raise
 
 
-def by_two(names, place, broken=""):
-    """What each of two processes ends with: {(rank, name): tensors}."""
+def by_several(size, names, place, broken=""):
+    """What each of several processes ends with: {(rank, name): tensors}."""
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
-    arguments = [(rank, str(place), names, broken, answers) for rank in range(2)]
+    arguments = [(size, rank, str(place), names, broken, answers) for rank in range(size)]
     processes = [context.Process(target=process, args=a) for a in arguments]
     for p in processes:
         p.start()
     found = {}
-    for _ in range(2 * len(names)):
+    for _ in range(size * len(names)):
         rank, name, tensors = answers.get(timeout=120)
         if isinstance(tensors, str):
             for p in processes:
@@ -106,7 +106,7 @@ BREAKAGES = {  # the method that shows it, and what is put in the place of what
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    return by_two(list(RECIPES), tmp_path_factory.mktemp("two") / "meeting")
+    return by_several(2, list(RECIPES), tmp_path_factory.mktemp("two") / "meeting")
 
 
 def differences(one, other):
@@ -125,8 +125,16 @@ def test_two_processes_equal_one(name, two):
         assert differences(one, two[rank, name]) == []
 
 
+def test_four_processes_equal_one(tmp_path):
+    found = by_several(4, list(RECIPES), tmp_path / "meeting")
+    for name in RECIPES:
+        one = trained(name)
+        for rank in range(4):
+            assert differences(one, found[rank, name]) == [], (name, rank)
+
+
 @pytest.mark.parametrize("broken", BREAKAGES)
 def test_the_comparison_notices_broken_communication(broken, tmp_path):
     name = BREAKAGES[broken][0]
-    found = by_two([name], tmp_path / "meeting", broken)
+    found = by_several(2, [name], tmp_path / "meeting", broken)
     assert differences(trained(name), found[0, name])

@@ -10,7 +10,7 @@ import torch
 import torch.distributed
 from torch import nn
 
-from group import one_of_two
+from group import one_of
 from references.contrastive import numerical_gradient
 from references.norm import batch_norm as reference
 from selftaught import dist
@@ -273,7 +273,7 @@ def in_half_precision(kind):
 
 
 def process(rank, place, answers):
-    with one_of_two(rank, place):
+    with one_of(2, rank, place):
         found = {case: normalised(*of) for case, of in CASES.items()}
         found["plain"] = normalised("plain", SHAPES["rows"])
         found["refused"] = refusal(3)
