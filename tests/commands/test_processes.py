@@ -88,7 +88,7 @@ def test_two_processes_train_as_one_does(data, tmp_path, unbroken):
     assert [found["environment"]["processes"] for found in described] == [1, 2]
 
 
-def test_a_signal_to_one_stops_both_and_the_run_goes_on_bit_for_bit(data, tmp_path, unbroken):
+def test_a_signal_to_one_stops_both_and_as_many_go_on_bit_for_bit(data, tmp_path, unbroken):
     folder = tmp_path / "run"
     words = training("simclr", data, folder, *TWO, steps=STEPS)
     code, err = interrupted(words, folder, signal.SIGTERM)
@@ -96,18 +96,19 @@ def test_a_signal_to_one_stops_both_and_the_run_goes_on_bit_for_bit(data, tmp_pa
     assert err.count("\n") == 1
     stopped = len(metrics(folder))
     assert f"stopped at step {stopped} of {STEPS}" in err
-    shutil.copytree(folder, tmp_path / "other")
+    others = {count: shutil.copytree(folder, tmp_path / str(count)) for count in (1, 4)}
     assert run(*words, "--resume")[0] == 0
     equal(weights(folder), weights(unbroken))
-    alone = training("simclr", data, tmp_path / "other", "--resume", *FLOAT, steps=STEPS)
-    code, out, _ = run(*alone)
-    assert code == 0
-    assert "going on from step" in out
-    assert [record["step"] for record in metrics(tmp_path / "other")] == list(range(1, STEPS + 1))
-    after = slice(stopped, stopped + 5)  # rounding grows
-    found, whole = (metrics(place)[after] for place in (tmp_path / "other", unbroken))
-    for record, expected in zip(found, whole, strict=True):
-        assert record["terms"] == pytest.approx(expected["terms"], rel=1e-3)  # of the same images
+    for count, other in others.items():
+        more = ("--resume", "--processes", count, *FLOAT)
+        code, out, _ = run(*training("simclr", data, other, *more, steps=STEPS))
+        assert code == 0
+        assert "going on from step" in out
+        assert [record["step"] for record in metrics(other)] == list(range(1, STEPS + 1))
+        after = slice(stopped, stopped + 5)  # rounding grows
+        found, whole = (metrics(place)[after] for place in (other, unbroken))
+        for record, expected in zip(found, whole, strict=True):
+            assert record["terms"] == pytest.approx(expected["terms"], rel=1e-3)  # same images
 
 
 def test_where_one_is_killed_the_others_end_and_it_is_named(data, tmp_path):

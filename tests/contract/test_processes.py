@@ -1,4 +1,4 @@
-"""Two processes, and four, train every method as one does with the same global batch, in float64."""
+"""Two processes and four train each method as one with the same global batch does, in float64."""
 
 import dataclasses
 import multiprocessing
