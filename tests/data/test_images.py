@@ -194,9 +194,13 @@ def test_fingerprints_of_folders(tmp_path):
         file.write(b"1")
     longer = open_images(tmp_path / "one").fingerprint()
     assert first != longer
+    content = (tmp_path / "one/x/b.png").read_bytes()
+    (tmp_path / "one/x/b.png").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     images = open_images(tmp_path / "one")
+    other = images.fingerprint()
+    assert other not in (first, longer)  # as long as before, but another picture
     os.remove(tmp_path / "one/a.png")
-    assert images.fingerprint() not in (first, longer)
+    assert images.fingerprint() not in (first, longer, other)
 
 
 def test_folders_that_cannot_serve(tmp_path):
