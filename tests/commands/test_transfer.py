@@ -35,6 +35,10 @@ def test_both_are_trained_on_the_same_images(capsys, finished, canvases, tmp_pat
     assert found == json.loads((out / "transfer.json").read_text())
     assert list(found["rows"]) == ROWS
     assert all(list(scores) == SCORES[task] for scores in found["rows"].values())
+    for row, scores in found["rows"].items():
+        for name in scores:
+            low, high = found["intervals"][row][name]
+            assert 0 <= low <= high <= 100
     assert (found["images"], found["test"]) == (6, 8)
     names = (out / "images.txt").read_text().split()
     assert len(set(names)) == 6
@@ -80,7 +84,7 @@ def test_voc_folders_do_as_well(capsys, finished, canvases, tmp_path):
     assert answer.code == 0, answer.err
     assert "1 box of the train part is empty or outside its image" in answer.out
     assert "box AP, % (6 labelled images, 8 test)" in answer.out
-    assert answer.out.index("pre-trained  ") < answer.out.index("from scratch  ")
+    assert answer.out.index("│ pre-trained ") < answer.out.index("│ from scratch ")
 
 
 def test_it_goes_on_bit_for_bit(capsys, finished, canvases, tmp_path):

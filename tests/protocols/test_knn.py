@@ -1,5 +1,7 @@
 import gzip
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -210,3 +212,29 @@ def test_fashion_mnist_pixels():
     truth = torch.from_numpy(read("t10k-labels-idx1", 8)).long()
     accuracy = (knn(bank, labels, queries) == truth).double().mean().item()
     assert accuracy == pytest.approx(0.846, abs=0.001)
+
+
+MILLION = """
+import resource, torch
+from selftaught.protocols.knn import knn
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # MB
+
+bank = torch.randn(1_000_000, 64, generator=torch.Generator().manual_seed(0))
+labels = torch.arange(len(bank)) % 10
+bank[:4096] = bank[-4096:]  # so that each query has one other at distance zero
+knn(bank[:9000], labels[:9000], bank[:4096], k=200)
+before = peak()
+found = knn(bank, labels, bank[:4096], k=1)
+knn(bank, labels, bank[:4096], k=200)
+print(peak() - before, torch.equal(found, labels[:4096]))
+"""
+
+
+@pytest.mark.slow
+def test_a_million_features_need_no_more_memory_than_thousands():
+    out = subprocess.run([sys.executable, "-c", MILLION], stdout=subprocess.PIPE, check=True)
+    megabytes, right = out.stdout.decode().split()
+    assert right == "True"
+    assert int(megabytes) < 100  # all cosines would take 16 GB

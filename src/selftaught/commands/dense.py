@@ -10,6 +10,7 @@ from torch import Tensor
 
 from selftaught import checkpoint, pretrained, seeds
 from selftaught.commands import settings
+from selftaught.commands.scores import Score, in_percent
 from selftaught.commands.supervised import Supervised, Training, longer
 from selftaught.commands.trainings import TransferSettings, among
 from selftaught.data.annotated import Annotated, masked
@@ -56,8 +57,8 @@ class Transferring(Supervised):
         path = self.folder.path / "model.safetensors"
         checkpoint.write_atomic(path, safetensors.torch.save(tensors))
 
-    def scores(self, held: Annotated) -> dict[str, float]:
-        """Of the network as it is, on the test part, in percent."""
+    def scores(self, held: Annotated) -> dict[str, Score]:
+        """Of the network as it is, on the test part."""
         raise NotImplementedError
 
     def pictures(self, images: Any) -> list[Tensor]:
@@ -157,7 +158,7 @@ class Transferring(Supervised):
 class Detecting(Transferring):
     """The training of a detector."""
 
-    def scores(self, held: Annotated) -> dict[str, float]:
+    def scores(self, held: Annotated) -> dict[str, Score]:
         """COCO's AP of the test part, boxes in the files' own pixels."""
         found, true = [], []
         for i, said in self._predictions(held):
@@ -175,7 +176,7 @@ class Detecting(Transferring):
                     "area": objects.areas,
                 }
             )
-        return average_precision(found, true)
+        return in_percent(average_precision(found, true))
 
     def _method(self, encoder: Any) -> Method:
         targets = []
@@ -219,10 +220,10 @@ class Segmenting(Transferring):
 
     masked = True
 
-    def scores(self, held: Annotated) -> dict[str, float]:
+    def scores(self, held: Annotated) -> dict[str, Score]:
         """Mean IoU of the test part, in the files' own pixels."""
         pairs = ((self._at(held, i, said), held.mask(i)) for i, said in self._predictions(held))
-        return mean_iou(pairs, len(self.part.classes) + 1, VOID)
+        return in_percent(mean_iou(pairs, len(self.part.classes) + 1, VOID))
 
     def _at(self, held: Annotated, i: int, scores: Tensor) -> Tensor:
         """The classes of the file's pixels (H, W), from the view's scores."""

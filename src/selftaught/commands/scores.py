@@ -30,6 +30,11 @@ def score_of(value: float, interval: tuple[float, float]) -> Score:
     return Score(100 * value, 100 * interval[0], 100 * interval[1])
 
 
+def in_percent(found: Mapping[str, tuple[float, float, float]]) -> dict[str, Score]:
+    """Of values from 0 to 1 with the ends of their intervals."""
+    return {name: score_of(value, (low, high)) for name, (value, low, high) in found.items()}
+
+
 def over_draws(values: Tensor) -> Score:
     """Of values from 0 to 1, one a draw; their range is the interval."""
     values = 100 * values.double()

@@ -13,6 +13,7 @@ from selftaught import checkpoint, pretrained, seeds
 from selftaught.commands import settings
 from selftaught.commands.dense import Chosen, Detecting, Segmenting, Transferring
 from selftaught.commands.outputs import own_folder
+from selftaught.commands.scores import rounded_rows
 from selftaught.commands.supervised import Training, call_of, same_settings
 from selftaught.commands.trainings import TransferSettings, chosen
 from selftaught.data.annotated import Annotated, require_sizes
@@ -58,10 +59,10 @@ def transfer(
     differ in the first weights of the encoder only, and see the same batches. ``resume`` goes on
     with both.
 
-    Returns ``{"rows": {"pre-trained": scores, "from scratch": scores}, "images": N, "test": N,
-    ...}`` and writes it to ``transfer.json``; scores, of the test part and in percent, are ``AP``,
-    ``AP50`` and ``AP75``, or ``mIoU``. ``predictions.png`` shows some of that. Raises UserError
-    for what the user can mend.
+    Returns ``{"rows": {"pre-trained": scores, "from scratch": scores}, "intervals": ..., "images":
+    N, "test": N, ...}`` and writes it to ``transfer.json``; scores, of the test part and in
+    percent, are ``AP``, ``AP50`` and ``AP75``, or ``mIoU``. ``predictions.png`` shows some of
+    that. Raises UserError for what the user can mend.
     """
     if task not in JOBS:
         raise UserError(f"no transfer to {task!r}; use {' or '.join(JOBS)}")
@@ -90,7 +91,7 @@ def transfer(
         jobs[name].complete()
     result = {
         "task": task,
-        "rows": {name: _rounded(job.scores(held)) for name, job in jobs.items()},
+        **rounded_rows({name: job.scores(held) for name, job in jobs.items()}),
         "images": len(some.items),
         "test": len(held.images),
         "classes": train.classes,
@@ -143,10 +144,6 @@ def _size(asked: int | None, some: Chosen, device: str) -> int:
         return asked
     sides = sorted(max(some.part.sizes[i]) for i in some.items.tolist())
     return max(TransferSettings.SMALLEST, min(sides[len(sides) // 2], LARGEST[device]))
-
-
-def _rounded(scores: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(value, 2) for name, value in scores.items()}
 
 
 def _write_items(path: Path, some: Chosen) -> None:

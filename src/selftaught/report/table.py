@@ -165,12 +165,13 @@ def transferred(result: Mapping[str, Any]) -> Table:
     """What `selftaught.transfer` returned."""
     what = {"detection": "box AP", "segmentation": "mean IoU"}[result["task"]]
     title = f"{what}, % ({result['images']:,} labelled images, {result['test']:,} test)"
-    table = Table(title=title, min_width=len(title) + 4)
+    caption = "±: half of the 95 % interval over test images"
+    table = Table(title=title, caption=caption, min_width=len(title) + 4)
     table.add_column("encoder")
     for name in next(iter(result["rows"].values())):
         table.add_column(name, justify="right")
-    for name, scores in result["rows"].items():
-        table.add_row(name, *(f"{value:.1f}" for value in scores.values()))
+    for row, scores in result["rows"].items():
+        table.add_row(row, *(_score(result, row, name) for name in scores))
     return table
 
 
