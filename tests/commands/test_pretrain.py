@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 import selftaught
 from commands.tiny import (
     OPTIONS,
+    RECIPE,
     Answer,
     archive,
     call,
@@ -539,6 +540,34 @@ def test_a_term_that_is_not_finite_stops_the_run_before_it_moves(
     for each in (state, expected):  # the rate is set anew at each step, from the step alone
         del each["optimizer"]["param_groups"][0]["lr"]
     equal(state, expected)
+
+
+POISONED = RECIPE.replace("int(self.seen) == self.bad", "(batch.index == self.bad).any()")
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_step_that_is_not_finite_can_be_left_out(capsys, data, tmp_path, monkeypatch, last):
+    name = recipe(tmp_path, monkeypatch, f"own_poisoned_recipe_{last}", POISONED)
+    of = [set(selftaught.data.batches.index(48, 16, seed=0, step=s).tolist()) for s in range(5)]
+    bad = min(of[2] - of[3] - of[4])
+    words = ("pretrain", name, data, "--evaluate", "off", "--bad", bad, "--steps", 3 if last else 5)
+    run, unbroken = tmp_path / "run", tmp_path / "unbroken"
+    refused(call(capsys, *words, "--out", run), "step 2", "--resume it with --not-finite skip")
+    answer = call(capsys, *words, "--out", run, "--resume", "--not-finite", "skip")
+    assert answer.code == 0, answer.err
+    assert "apart is not finite at step 2: left out" in answer.out
+    assert described(run)["left_out"] == [2]
+    assert [record["step"] for record in metrics(run)] == ([1, 2] if last else [1, 2, 4, 5])
+    assert call(capsys, *words, "--out", unbroken, "--not-finite", "skip").code == 0
+    equal(weights(run), weights(unbroken))
+    assert (run / "encoder.safetensors").exists()
+
+
+def test_many_steps_that_are_not_finite_stop_a_forgiving_run(capsys, data, tmp_path, monkeypatch):
+    name = recipe(tmp_path, monkeypatch, "own_poisoned_recipe", POISONED)
+    words = ("pretrain", name, data, "--evaluate", "off", "--bad", 0, "--steps", 20)
+    answer = call(capsys, *words, "--out", tmp_path / "run", "--not-finite", "skip")
+    refused(answer, "apart is not finite at step", "one of 2; nothing has moved")
 
 
 def test_a_run_that_was_not_finite_at_its_trial_can_be_begun_again(

@@ -53,6 +53,8 @@ class Common:
     """Evaluate at the end where the data have labels."""
     draw_every: float = 5.0
     """Minutes between pictures of what the method makes, where it makes images; 0 is never."""
+    not_finite: Literal["stop", "skip"] = "stop"
+    """Where a loss or gradient is NaN or infinite: stop, or leave the step out, 1 % at most."""
 
 
 def pretrain_with(method: str, argv: list[str]) -> int:

@@ -40,12 +40,14 @@ BEGINNING = 4  # steps after which workers that have begun are at their usual sp
 MARGIN = 0.97  # share of --minutes that is planned for
 PROBING = 0.1  # share of --minutes that label-free signals may take, but for the first few
 BROKEN = 0.01  # share of broken files above which a run stops; one file is always forgiven
+LEFT_OUT = 0.01  # share of steps, not finite, above which it stops; one is always forgiven
 
 
 class Job:
     """One run: its folder, its data and what it trains."""
 
     surveyors = Readers()  # who reads when a method is shown all images
+    forgiving: bool | None = None  # whether steps not finite are left out; None is never
     probes = 20  # times that the label-free signals are taken, or fewer in a short budget
 
     def __init__(
@@ -173,12 +175,14 @@ class Job:
 
     # Training
 
-    def train(self, readers: Readers, draw_every: float) -> None:
+    def train(self, readers: Readers, draw_every: float, *, forgiving: bool | None = None) -> None:
         """Train to the end of the budget, or until a signal; Stopped then.
 
         A method that makes images draws some every so many seconds, and at the end; 0 is never.
+        A ``forgiving`` run leaves steps out that are not finite, up to `LEFT_OUT` of them.
         """
         began = time.monotonic()
+        self.forgiving = forgiving
         self.surveyors = Readers(later=readers.later)  # beside those that are asked for: none
         before = self.description.get("training_seconds", 0.0)
         try:
@@ -219,10 +223,11 @@ class Job:
         probes = {round(steps * k / self.probes) for k in range(1, self.probes + 1)}
         log = Log(self.run.batch_size)
         saved = drawn = time.monotonic()
-        word = ""  # of the verdict
+        word, done = "", start  # of the verdict
         with Progress(steps, self.console) as progress:
             for step in self._fit(readers, start, steps, self.run):
                 log.add(step)
+                done = step.number
                 last, probed = step.number == steps, step.number in probes
                 stopped = dist.largest(stop.signal or 0)
                 if probed:
@@ -245,8 +250,26 @@ class Job:
                     saved = time.monotonic()
                 if stopped and not last:
                     raise Stopped(stopped, f"stopped at step {step.number} of {steps} and saved")
+        if done < steps:  # the last was left out
+            self._save(steps)
 
     def _fit(self, readers: Readers, start: int, steps: int, run: Run) -> Iterator[Step]:
+        """The steps but for those left out."""
+        while start < steps:
+            try:
+                yield from self._steps(readers, start, steps, run)
+            except NotFinite as error:
+                if run is not self.run:
+                    raise UserError(
+                        f"{error.name} is not finite at step {error.step} of the measurement of "
+                        "speed; try a lower --lr or --precision float32"
+                    ) from error
+                self._leave_out(error, steps)
+                start = error.step + 1
+            else:
+                return
+
+    def _steps(self, readers: Readers, start: int, steps: int, run: Run) -> Iterator[Step]:
         found = batches(
             self.trained_on,
             run.views,
@@ -257,23 +280,20 @@ class Job:
             readers=readers,
             device=self.device,
         )
-        try:
-            yield from fit(
-                run.method,
-                self._on_device(found),
-                run.optimizer,
-                steps=steps,
-                start=start,
-                seed=self.call["seed"],
-                schedule=run.schedule,
-                dtype=self.dtype,
-                clip=run.clip,
-                clip_by=run.clip_by,
-                survey=self._survey,
-                survey_every=run.survey_every,
-            )
-        except NotFinite as error:
-            raise self._explain(error, saving=run is self.run) from error
+        return fit(
+            run.method,
+            self._on_device(found),
+            run.optimizer,
+            steps=steps,
+            start=start,
+            seed=self.call["seed"],
+            schedule=run.schedule,
+            dtype=self.dtype,
+            clip=run.clip,
+            clip_by=run.clip_by,
+            survey=self._survey,
+            survey_every=run.survey_every,
+        )
 
     def _on_device(self, found: Iterator[tuple[ViewBatch, Skipped]]) -> Iterator[ViewBatch]:
         """Batches where the method is, broken files counted on the way."""
@@ -298,22 +318,26 @@ class Job:
                 "them and go on with --resume, or move them away and begin in another folder"
             )
 
-    def _explain(self, error: NotFinite, *, saving: bool) -> UserError:
-        if not saving:
-            return UserError(
-                f"{error.name} is not finite at step {error.step} of the measurement of speed; try "
-                "a lower --lr or --precision float32"
-            )
-        self._save(error.step)
+    def _leave_out(self, error: NotFinite, steps: int) -> None:
+        """Say what was not finite; raises UserError where the run may not go on without it."""
         names = [self.trained_on.names[i] for i in error.index.tolist()]
         place = self.folder.path / "not-finite.json"
-        self.description["verdict"] = Verdict("diverged", f"{error}; lower --lr")._asdict()
         found = {"what": error.name, "step": error.step, "seed": self.call["seed"], "batch": names}
         self.folder.keep(place.name, found)
-        return UserError(
-            f"{error.name} is not finite at step {error.step}; nothing has moved, the state before "
-            f"it is saved and {place} names the batch; try a lower --lr or --precision float32"
-        )
+        left_out = sorted({*self.description.get("left_out", ()), error.step})
+        if self.forgiving and len(left_out) <= max(1, LEFT_OUT * steps):
+            self.description["left_out"] = left_out
+            self.folder.write(self.description)
+            self.console.print(f"{error}: left out, {place} names the batch", soft_wrap=True)
+            return
+        self._save(error.step)
+        self.description["verdict"] = Verdict("diverged", f"{error}; lower --lr")._asdict()
+        many = f", one of {len(left_out)}" if self.forgiving else ""
+        hint = ", or --resume it with --not-finite skip" if self.forgiving is False else ""
+        raise UserError(
+            f"{error}{many}; nothing has moved, the state before it is saved and {place} names the "
+            f"batch; try a lower --lr or --precision float32{hint}"
+        ) from error
 
     def _plan(self, readers: Readers) -> int:
         """How many steps the budget is; decided once, then kept in run.json."""

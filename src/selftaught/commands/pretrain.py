@@ -39,6 +39,7 @@ def pretrain(
     resume: bool = False,
     evaluate: Literal["auto", "off"] = "auto",
     draw_every: float = 5.0,
+    not_finite: Literal["stop", "skip"] = "stop",
     quiet: bool = False,
     **parameters: Any,
 ) -> dict[str, Any]:
@@ -51,9 +52,10 @@ def pretrain(
     or ``minutes``. ``init`` is what the encoder begins with: a run, a ``.safetensors`` file or
     ``timm:NAME``. ``resume`` goes on where the run in ``out`` was stopped, bit for bit, with the
     settings it began with; it begins the run where there is none. Methods that make images draw
-    some into ``pictures`` every ``draw_every`` minutes and at the end, never where it is 0. In
-    processes that torchrun has started, each trains on its share of every batch, and the first one
-    writes, prints and evaluates.
+    some into ``pictures`` every ``draw_every`` minutes and at the end, never where it is 0. A step
+    whose loss or gradient is ``not_finite`` stops the run before anything has moved, or is left out
+    of it, as long as such steps are one or at most 1 %. In processes that torchrun has started,
+    each trains on its share of every batch, and the first one writes, prints and evaluates.
 
     Returns what ``run.json`` says: the call, the data, the environment, the label-free signals
     and, where the data have labels, the evaluation. Raises UserError for what the user can mend,
@@ -75,6 +77,8 @@ def pretrain(
     if evaluate not in ("auto", "off"):
         raise UserError(f"evaluate is {evaluate!r}; use auto or off")
     settings.check_budget(steps=steps, minutes=minutes, epochs=parameters.get("epochs"))
+    if not_finite not in ("stop", "skip"):
+        raise UserError(f"not_finite is {not_finite!r}; use stop or skip")
     if workers is not None and workers < 0:
         raise UserError(f"{workers} workers; use --workers with 0 or more")
     if not 0 <= draw_every < math.inf:
@@ -87,7 +91,8 @@ def pretrain(
             if job.description.get("finished"):
                 console.print(f"{folder.path} is finished; nothing to train", soft_wrap=True)
             else:
-                job.train(settings.readers_for(workers, job.device), 60 * draw_every)
+                readers, forgiving = settings.readers_for(workers, job.device), not_finite == "skip"
+                job.train(readers, 60 * draw_every, forgiving=forgiving)
                 _finish(job)
             if dist.is_first():
                 with dist.alone():
