@@ -37,3 +37,10 @@ def test_a_mask_follows_by_nearest_neighbours():
     assert (mask[0, 0, :4, :4] == 7).all()
     assert (mask[0, 0, 4:] == VOID).all()
     assert (mask[0, 0, :, 4:] == VOID).all()
+
+
+def test_a_smaller_mask_has_what_is_at_its_pixels_centres():
+    image = torch.zeros(2, 24, 24, dtype=torch.uint8)
+    image[1, 1::3, 1::3] = torch.arange(64, dtype=torch.uint8).reshape(8, 8)
+    _, mask = seen([image], masked=True)
+    assert torch.equal(mask[0, 0], torch.arange(64, dtype=torch.uint8).reshape(8, 8))

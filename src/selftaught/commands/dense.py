@@ -250,7 +250,9 @@ class Segmenting(Transferring):
         mask = mask.where(mask != VOID, torch.zeros_like(mask))
         found = torch.zeros(self.size, self.size, dtype=torch.long)
         height, width = fitted(mask.shape[0], mask.shape[1], self.size)
-        found[:height, :width] = F.interpolate(mask[None, None], (height, width))[0, 0]
+        found[:height, :width] = F.interpolate(
+            mask[None, None], (height, width), mode="nearest-exact"
+        )[0, 0]
         return F.one_hot(found, len(self.part.classes) + 1).permute(2, 0, 1)
 
     def _drawn(self, x: Tensor, said: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ class MaskedImages(FolderImages):
         """Image i and its mask, uint8 (C + 1, H, W); raises `Broken`."""
         x, mask = super().read(i), self._masks[i]()[None]
         if mask.shape[1:] != x.shape[1:]:  # large photographs are reduced when they are read
-            mask = F.interpolate(mask[None], x.shape[1:], mode="nearest")[0]
+            mask = F.interpolate(mask[None], x.shape[1:], mode="nearest-exact")[0]
         return torch.cat([x, mask])
 
 

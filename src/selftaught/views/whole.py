@@ -44,7 +44,9 @@ class Whole:
             x = F.interpolate(x, (height, width), mode="bilinear", antialias=True)[0]
             squares[i, :, :height, :width] = x.round().to(torch.uint8)
             if self.masked:
-                classes = F.interpolate(image[None, channels:], (height, width), mode="nearest")
+                classes = F.interpolate(
+                    image[None, channels:], (height, width), mode="nearest-exact"
+                )
                 masks[i, :, :height, :width] = classes[0]
         return [squares, masks] if self.masked else [squares]
 
