@@ -13,7 +13,7 @@ CARDS = {
         "Assignments",
         year=2020,
         url="https://arxiv.org/abs/2006.09882",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "Each view is compared with a set of learned prototypes, and the images of a batch are "
             "shared out to them evenly, which gives each view a code. The code of one large view "
@@ -102,7 +102,7 @@ image -----> random view --> encoder -> linear classifier, new each epoch""",
         "Assignments",
         year=2020,
         url="https://arxiv.org/abs/2006.09882",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "The embeddings that the last epoch made of all images are clustered several times at "
             "the start of the next, and every view predicts its image's clusters. The classifier "

@@ -12,7 +12,7 @@ CARDS = {
         paper="Hinton & Salakhutdinov, Reducing the Dimensionality of Data with Neural Networks",
         year=2006,
         url="https://doi.org/10.1126/science.1127647",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "The image is squeezed into a few numbers, and a decoder makes it again from them. To "
             "lose little, the numbers have to say what differs most from image to image."

@@ -12,7 +12,7 @@ CARDS = {
         paper="Zhang et al., Colorful Image Colorization",
         year=2016,
         url="https://arxiv.org/abs/1603.08511",
-        measured="Debian's openclipart-png, 32 px, 240,000 images seen, two seeds",
+        measured="Debian's openclipart-png, 32 px, 240,000 images seen, three seeds",
         idea=(
             "The encoder sees how light each place of an image is and must tell its colour, one of "
             "some hundred bins, rare ones counting more. To know the colour it has to know what "
@@ -49,7 +49,7 @@ image -> L -> encoder -> map -> decoder -> scores of the bins of a and b, at one
         paper="Pathak et al., Context Encoders: Feature Learning by Inpainting",
         year=2016,
         url="https://arxiv.org/abs/1604.07379",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "The encoder sees a picture with a hole and a decoder paints what is missing, which "
             "takes knowing what the rest shows. A critic that learns to tell painted from real "

@@ -89,7 +89,7 @@ image -> view 2 -> encoder -> projector -> z2 (no gradient) /""",
         paper="Caron et al., Emerging Properties in Self-Supervised Vision Transformers",
         year=2021,
         url="https://arxiv.org/abs/2104.14294",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "A slow copy of the network says which of many learned prototypes a large view is "
             "like; the network says the same of every other view, small ones too. Centring keeps "

@@ -91,7 +91,7 @@ image -> view 2 -> encoder -> projector -> z2 - variance, covariance""",
         paper="Ermolov et al., Whitening for Self-Supervised Representation Learning",
         year=2020,
         url="https://arxiv.org/abs/2007.06346",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "The projections of a batch are whitened, so that they fill all dimensions alike; then "
             "two views of one image should be the same. What is whitened cannot collapse."
@@ -136,7 +136,7 @@ image -> view 2 -> encoder -> projector -> whiten -> unit vector /""",
         ),
         year=2025,
         url="https://arxiv.org/abs/2511.08544",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "All views of an image predict the mean of its large ones, while the projections of a "
             "batch should be a standard Gaussian along any direction. The second keeps the first "

@@ -95,7 +95,7 @@ image -> view -> encoder -> linear -> z ---- softmax over, or noise drawn from,
         ),
         year=2019,
         url="https://arxiv.org/abs/1912.01991",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "What the network makes of an image and of its nine shuffled tiles should be the same: "
             "what is remembered of the image. A memory of all images provides the negatives."
@@ -215,7 +215,7 @@ image -> view 2 -> slow copies of both -> k (no gradient) -> queue of past keys"
         paper="Chen et al., Big Self-Supervised Models are Strong Semi-Supervised Learners",
         year=2020,
         url="https://arxiv.org/abs/2006.10029",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "SimCLR with a deeper projection head, the first layer of which stays when the network "
             "is fine-tuned on few labels. The larger the network, the fewer labels it needs; a "
@@ -301,7 +301,7 @@ and the same the other way""",
         ),
         year=2021,
         url="https://arxiv.org/abs/2104.14548",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "An image's positive is not its own other view but its nearest neighbour among past "
             "images, which differs from it in more than random views can show. Negatives are the "

@@ -12,7 +12,7 @@ CARDS = {
         paper="van den Oord et al., Representation Learning with Contrastive Predictive Coding",
         year=2018,
         url="https://arxiv.org/abs/1807.03748",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "The image is cut into a grid of overlapping patches, each encoded by itself. What the "
             "upper rows say must be enough to pick the patches further below among many others."
@@ -49,7 +49,7 @@ image -> grid of patches -> encoder, one patch at a time -> z -> context of the 
         "Views",
         year=2019,
         url="https://arxiv.org/abs/1906.00910",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "The feature of a whole view must find the features of the other view's parts among "
             "those of other images. It does so at two scales, and parts find parts as well."

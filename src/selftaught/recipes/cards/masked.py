@@ -117,7 +117,7 @@ image, whole -> gradients -> histograms of their directions -> target   /""",
         paper="Bao et al., BEiT: BERT Pre-Training of Image Transformers",
         year=2021,
         url="https://arxiv.org/abs/2106.08254",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "A tokenizer that was trained before has a word for each patch. Blocks of the image "
             "are blanked, and the network names the words that were there, as BERT names those "

@@ -13,7 +13,7 @@ CARDS = {
         "Generative Adversarial Networks",
         year=2015,
         url="https://arxiv.org/abs/1511.06434",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "One network paints images from random numbers, and a critic learns to tell them from "
             "real ones while the first learns to deceive it. To stay ahead the critic has to know "
@@ -87,7 +87,7 @@ random code -> generator -> image -> (image, code) /
         paper="Makhzani et al., Adversarial Autoencoders",
         year=2015,
         url="https://arxiv.org/abs/1511.05644",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "An autoencoder paints each image again from a short code. A critic compares the codes "
             "with draws of a Gaussian, and the encoder learns to make them look alike, so that "

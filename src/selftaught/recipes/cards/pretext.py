@@ -83,7 +83,7 @@ one of the permutations -> the 9 features in that order, joined -> 2 layers -> w
         paper=("Doersch et al., Unsupervised Visual Representation Learning by Context Prediction"),
         year=2015,
         url="https://arxiv.org/abs/1505.05192",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "Two patches of an image lie next to each other, and the network says on which of "
             "eight sides of the first the second is. Gaps and jitter keep it from following lines "

@@ -12,7 +12,7 @@ CARDS = {
         paper="Chen et al., Generative Pretraining from Pixels",
         year=2020,
         url="https://cdn.openai.com/papers/Generative_Pretraining_from_Pixels_V2.pdf",
-        measured="Fashion-MNIST, 28 px, 240,000 images seen, two seeds",
+        measured="Fashion-MNIST, 28 px, 240,000 images seen, three seeds",
         idea=(
             "A small copy of the image is read pixel by pixel, and the network says what colour "
             "comes next. Half-way up it has to know what it is looking at, and that is the feature."
