@@ -125,7 +125,7 @@ def test_a_run_that_was_begun_without_goes_on_without(many, tmp_path, monkeypatc
         del description[name]
     (tmp_path / "run" / "run.json").write_text(json.dumps(description))
     seen = []
-    monkeypatch.setattr(Job, "train", lambda self, *_: seen.append(len(self.trained_on)))
+    monkeypatch.setattr(Job, "train", lambda self, *_, **__: seen.append(len(self.trained_on)))
     selftaught.pretrain("byol", many, out=tmp_path / "run", resume=True, **SETTINGS)
     assert seen == [200]
 
