@@ -568,6 +568,10 @@ def test_many_steps_that_are_not_finite_stop_a_forgiving_run(capsys, data, tmp_p
     words = ("pretrain", name, data, "--evaluate", "off", "--bad", 0, "--steps", 20)
     answer = call(capsys, *words, "--out", tmp_path / "run", "--not-finite", "skip")
     refused(answer, "apart is not finite at step", "one of 2; nothing has moved")
+    bad = selftaught.data.batches.index(48, 16, seed=0, step=0)[0].item()
+    only = ("pretrain", name, data, "--evaluate", "off", "--bad", bad, "--steps", 1)
+    answer = call(capsys, *only, "--out", tmp_path / "only", "--not-finite", "skip")
+    refused(answer, "apart is not finite at step 0", "nothing has moved")
 
 
 def test_a_run_that_was_not_finite_at_its_trial_can_be_begun_again(

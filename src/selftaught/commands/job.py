@@ -325,7 +325,7 @@ class Job:
         found = {"what": error.name, "step": error.step, "seed": self.call["seed"], "batch": names}
         self.folder.keep(place.name, found)
         left_out = sorted({*self.description.get("left_out", ()), error.step})
-        if self.forgiving and len(left_out) <= max(1, LEFT_OUT * steps):
+        if self.forgiving and len(left_out) <= max(1, LEFT_OUT * steps) and len(left_out) < steps:
             self.description["left_out"] = left_out
             self.folder.write(self.description)
             self.console.print(f"{error}: left out, {place} names the batch", soft_wrap=True)
